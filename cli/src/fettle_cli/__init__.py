@@ -1,0 +1,1 @@
+"""The command-line client for users of Fettle."""

@@ -1,0 +1,1 @@
+"""The control plane: reconciles the resources of group fettle.dev (kopf)."""

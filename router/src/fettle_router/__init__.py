@@ -1,0 +1,1 @@
+"""The router agent: turns the routing table into HAProxy configuration."""
