@@ -1,0 +1,49 @@
+"""`make test`: everything that must hold, cheapest first, with the slow builds beside it.
+
+The Go binaries and the images are built while lint and the fast tests run; a stage starts as soon as what it
+needs is there.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from stages import Stage, StageFailed, run
+
+PYTEST = (".venv/bin/python", "-m", "pytest", "-q")
+
+
+def stages() -> list[Stage]:
+    """Name every stage of `make test` and what it waits for."""
+    return [
+        Stage("venv", ("scripts/venv.sh",)),
+        Stage("apiserver-binaries", ("python3", "-m", "devcluster", "build", "etcd", "kube-apiserver")),
+        Stage("lint", ("make", "--no-print-directory", "lint"), after=("venv",)),
+        Stage("unit", (*PYTEST, "-n", "2", "-m", "not apiserver and not cluster"), after=("venv",), show=True),
+        Stage("binaries", ("python3", "-m", "devcluster", "build"), after=("apiserver-binaries",)),
+        Stage("images", ("python3", "-m", "images", "build", "--push")),
+        Stage(
+            "integration",
+            (*PYTEST, "-n", "3", "-m", "apiserver"),
+            after=("unit", "apiserver-binaries"),
+            show=True,
+        ),
+        Stage("e2e", (*PYTEST, "-m", "cluster"), after=("lint", "integration", "binaries", "images"), show=True),
+    ]
+
+
+def main() -> int:
+    """Check first that the tests can run here at all, so that a missing prerequisite is one sentence."""
+    if subprocess.run(("python3", "-m", "clusters", "choose"), stdout=subprocess.DEVNULL).returncode != 0:
+        return 1
+    try:
+        run(stages(), at_once=3)
+    except StageFailed:
+        return 1
+    print("All stages passed.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
