@@ -1,0 +1,9 @@
+"""What the parts agree on: the trainer's files and messages as pydantic models, and nothing else.
+
+The operator imports this package and no other part of the trainer, so nothing here may need more than pydantic.
+"""
+
+from fettle_trainer.config.manifest import Manifest
+from fettle_trainer.config.verification import RefusalCode, VerificationReport
+
+__all__ = ["Manifest", "RefusalCode", "VerificationReport"]
