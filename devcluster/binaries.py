@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from devcluster.errors import DevclusterError
 from devcluster.paths import cache_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 GO_FOLDER = Path(__file__).parent / "go"
 
@@ -43,7 +46,9 @@ class GoModule:
     def ldflags(self) -> str:
         """Return the linker flags: no debug information, and the version where the program wants to be told."""
         major, minor, _ = self.version.removeprefix("v").split(".", 2)
-        stamps = [f"-X {stamp.format(version=self.version, major=major, minor=minor)}" for stamp in self.stamps]
+        stamps = [
+            f"-X {stamp.format(version=self.version, major=major, minor=minor)}" for stamp in self.stamps
+        ]
         return " ".join(["-s", "-w", *stamps])
 
     @property
@@ -100,9 +105,15 @@ MODULES = (
         {"local-path-provisioner": "github.com/rancher/local-path-provisioner"},
     ),
     GoModule(
-        "kubeconform", "github.com/yannh/kubeconform", {"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"}
+        "kubeconform",
+        "github.com/yannh/kubeconform",
+        {"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"},
     ),
-    GoModule("kube-score", "github.com/zegl/kube-score", {"kube-score": "github.com/zegl/kube-score/cmd/kube-score"}),
+    GoModule(
+        "kube-score",
+        "github.com/zegl/kube-score",
+        {"kube-score": "github.com/zegl/kube-score/cmd/kube-score"},
+    ),
     GoModule("kind", "sigs.k8s.io/kind", {"kind": "sigs.k8s.io/kind"}),
 )
 
@@ -131,9 +142,7 @@ def module_of(name: str) -> GoModule:
     for module in MODULES:
         if name in module.packages:
             return module
-    raise DevclusterError(
-        f"devcluster builds no program named {name!r}; it builds {', '.join(names())}"
-    )
+    raise DevclusterError(f"devcluster builds no program named {name!r}; it builds {', '.join(names())}")
 
 
 def path(name: str, cache: Path | None = None) -> Path:
@@ -160,7 +169,5 @@ def required_version(go_mod: str, requirement: str) -> str:
     """Read a module's version from the text of a go.mod."""
     found = re.search(rf"^(?:require)?\s+{re.escape(requirement)} (v\S+)", go_mod, re.MULTILINE)
     if found is None:
-        raise DevclusterError(
-            f"go.mod does not require {requirement}"
-        )
+        raise DevclusterError(f"go.mod does not require {requirement}")
     return found.group(1)

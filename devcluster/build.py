@@ -11,13 +11,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from devcluster import binaries
-from devcluster.binaries import GoModule
 from devcluster.errors import DevclusterError
 from devcluster.shell import last_words, output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from devcluster.binaries import GoModule
 
 OLDEST_GO = (1, 24)
 SILENCE_S = 30
@@ -66,8 +70,13 @@ def _go_build(module: GoModule, members: Sequence[str], made: Path) -> None:
     command = ["go", "build", "-v", "-trimpath", "-ldflags", module.ldflags, "-o", target]
     command += [module.packages[name] for name in members]
     environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
-    process = subprocess.Popen(  # noqa: S603 -- an argument list, no shell
-        command, cwd=module.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    process = subprocess.Popen(
+        command,
+        cwd=module.folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         said = _follow(process, f"building {', '.join(members)} {module.version}")
@@ -75,9 +84,7 @@ def _go_build(module: GoModule, members: Sequence[str], made: Path) -> None:
         process.kill()
         process.wait()
     if said.exit_code != 0:
-        raise DevclusterError(
-            f"building {', '.join(members)} failed: {last_words(said.complaints, 12)}"
-        )
+        raise DevclusterError(f"building {', '.join(members)} failed: {last_words(said.complaints, 12)}")
 
 
 class _Said:
@@ -103,15 +110,12 @@ def _follow(process: subprocess.Popen[str], title: str) -> _Said:
     started = shown = time.monotonic()
     terminal = sys.stderr.isatty()
     _say(title)
-    assert process.stderr is not None
-    for line in process.stderr:
+    for line in process.stderr or ():
         said.take(line)
         now = time.monotonic()
         if terminal or now - shown >= SILENCE_S:
             shown = now
-            progress = (
-                f"  {said.downloads} modules fetched, {said.packages} packages compiled, {now - started:.0f} s"
-            )
+            progress = f"  {said.downloads} modules fetched, {said.packages} packages compiled, {now - started:.0f} s"
             _say(progress, over=terminal)
     said.exit_code = process.wait()
     return said

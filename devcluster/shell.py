@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from devcluster.errors import DevclusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 
 def run(
     command: Sequence[str | Path],
     *,
     stdin: str | None = None,
-    env: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
     check: bool = True,
     timeout_s: float = 120,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end and return it with its output; a failure names the command and its last words."""
     argv = [str(part) for part in command]
     try:
-        done = subprocess.run(  # noqa: S603 -- argument lists only, never a shell
+        done = subprocess.run(
             argv,
             input=stdin,
-            env=dict(env) if env is not None else None,
-            cwd=cwd,
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -36,9 +35,7 @@ def run(
             f"the program {argv[0]!r} is not installed; install it and run the command again"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise DevclusterError(
-            f"`{' '.join(argv)}` did not end within {timeout_s:.0f} s"
-        ) from error
+        raise DevclusterError(f"`{' '.join(argv)}` did not end within {timeout_s:.0f} s") from error
     if check and done.returncode != 0:
         raise DevclusterError(
             f"`{' '.join(argv)}` failed with exit code {done.returncode}: {last_words(done.stderr or done.stdout)}"
