@@ -1,0 +1,181 @@
+"""What all resources share: the base model, metadata, conditions, and how an object is read.
+
+The models accept exactly what the API server accepts by the generated schema, no more: types are strict,
+unknown fields and explicit nulls are refused, and each CEL rule runs here too, as its Python twin.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from fettle_operator.api.markers import ListMap, ResourceInfo, Rule, TransitionRule
+
+__all__ = [
+    "Condition",
+    "Conditions",
+    "InvalidObjectError",
+    "KubeModel",
+    "ObjectMeta",
+    "Resource",
+    "ResourceName",
+    "StatusModel",
+    "Timestamp",
+    "refused_changes",
+]
+
+GROUP = "fettle.dev"
+VERSION = "v1alpha1"
+
+ResourceName = Annotated[str, Field(max_length=45, min_length=1, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+"""The name of one of our own objects: a DNS label, short enough that the names of its children fit into 63."""
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Timestamp = Annotated[
+    datetime, Field(strict=False), PlainSerializer(_rfc3339, return_type=str, when_used="json")
+]
+"""A moment, written as RFC 3339 in UTC with whole seconds, as Kubernetes does."""
+
+
+class InvalidObjectError(Exception):
+    """An object that the schema of this version refuses; `problems` has a sentence for each field."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class KubeModel(BaseModel):
+    """An object of the API: camelCase outside, snake_case inside, frozen, nothing unknown."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        validate_default=False,
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    """Rules over several fields of this object."""
+
+    @model_validator(mode="after")
+    def _obeys_its_rules(self) -> Self:
+        broken = [rule for rule in type(self).rules if not rule.holds(self)]
+        if broken:
+            raise PydanticCustomError("rule", "{text}", {"text": "; ".join(_blame(rule) for rule in broken)})
+        return self
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the object as the API writes it: camelCase, JSON types, absent fields left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _blame(rule: Rule | TransitionRule) -> str:
+    return rule.message if rule.field is None else f"{rule.field}: {rule.message}"
+
+
+class Condition(KubeModel):
+    """One aspect of an object's state, as metav1.Condition has it."""
+
+    type: Annotated[str, Field(max_length=64, pattern=r"^[A-Z][A-Za-z0-9]*$")] = Field(
+        description="The aspect, in CamelCase."
+    )
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether the aspect holds.")
+    reason: Annotated[str, Field(max_length=64, pattern=r"^[A-Z][A-Za-z0-9]*$")] = Field(
+        description="Why, in one CamelCase word of a closed list."
+    )
+    message: Annotated[str, Field(max_length=2048)] = Field(description="Why, in a sentence for people.")
+    last_transition_time: Timestamp = Field(description="When status last changed.")
+    observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = Field(
+        default=None, description="The generation of the spec this condition speaks of."
+    )
+
+
+Conditions = Annotated[list[Condition], Field(max_length=16), ListMap("type")]
+
+
+class StatusModel(KubeModel):
+    """What every status starts with."""
+
+    observed_generation: Annotated[int, Field(ge=-1, le=2**53)] = Field(
+        default=-1,
+        description="The generation this status speaks of; -1 until the operator has seen the object.",
+    )
+    conditions: Conditions = Field(
+        default_factory=list,
+        description="The state, aspect by aspect. Everything else here only explains it.",
+    )
+
+
+class ObjectMeta(BaseModel):
+    """The part of an object's metadata that the operator reads; the server owns the rest."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+    name: ResourceName
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: Timestamp | None = None
+    deletion_timestamp: Timestamp | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    finalizers: list[str] = Field(default_factory=list)
+
+
+class Resource(KubeModel):
+    """A whole object. Kinds add `kind`, `spec` and `status`."""
+
+    info: ClassVar[ResourceInfo]
+    transition_rules: ClassVar[tuple[TransitionRule, ...]] = ()
+    """Rules over updates; they see spec and status."""
+
+    api_version: Literal["fettle.dev/v1alpha1"] = "fettle.dev/v1alpha1"
+    metadata: ObjectMeta
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any]) -> Self:
+        """Return the object that the API server holds; raise InvalidObjectError naming each bad field."""
+        nulls = tuple(
+            f"{path}: must not be null; leave the field out"
+            for part in ("spec", "status")
+            for path in _null_paths(manifest.get(part, {}), part)
+        )
+        if nulls:
+            raise InvalidObjectError(nulls)
+        try:
+            return cls.model_validate(manifest)
+        except ValidationError as error:
+            raise InvalidObjectError(tuple(_problems(error))) from error
+
+
+def refused_changes(old: Resource, new: Resource) -> tuple[str, ...]:
+    """Return a sentence for each transition rule that the update from old to new breaks."""
+    return tuple(_blame(rule) for rule in type(new).transition_rules if not rule.holds(old, new))
+
+
+def _null_paths(value: Any, path: str) -> Iterator[str]:
+    if value is None:
+        yield path
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _null_paths(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _null_paths(item, f"{path}[{index}]")
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
+        yield f"{path.removeprefix('.') or 'object'}: {detail['msg']}"

@@ -1,0 +1,8 @@
+"""All kinds of the group, for whoever must treat them alike: the generator, the wiring, the tests."""
+
+from fettle_operator.api.adapter import Adapter
+from fettle_operator.api.base import Resource
+
+__all__ = ["KINDS"]
+
+KINDS: tuple[type[Resource], ...] = (Adapter,)
