@@ -20,7 +20,9 @@ def stages() -> list[Stage]:
         Stage("venv", ("scripts/venv.sh",)),
         Stage("apiserver-binaries", ("python3", "-m", "devcluster", "build", "etcd", "kube-apiserver")),
         Stage("lint", ("make", "--no-print-directory", "lint"), after=("venv",)),
-        Stage("unit", (*PYTEST, "-n", "2", "-m", "not apiserver and not cluster"), after=("venv",), show=True),
+        Stage(
+            "unit", (*PYTEST, "-n", "2", "-m", "not apiserver and not cluster"), after=("venv",), show=True
+        ),
         Stage("binaries", ("python3", "-m", "devcluster", "build"), after=("apiserver-binaries",)),
         Stage("images", ("python3", "-m", "images", "build", "--push")),
         Stage(
@@ -29,13 +31,20 @@ def stages() -> list[Stage]:
             after=("unit", "apiserver-binaries"),
             show=True,
         ),
-        Stage("e2e", (*PYTEST, "-m", "cluster"), after=("lint", "integration", "binaries", "images"), show=True),
+        Stage(
+            "e2e", (*PYTEST, "-m", "cluster"), after=("lint", "integration", "binaries", "images"), show=True
+        ),
     ]
 
 
 def main() -> int:
     """Check first that the tests can run here at all, so that a missing prerequisite is one sentence."""
-    if subprocess.run(("python3", "-m", "clusters", "choose"), stdout=subprocess.DEVNULL).returncode != 0:
+    if (
+        subprocess.run(
+            ("python3", "-m", "clusters", "choose"), stdout=subprocess.DEVNULL, check=False
+        ).returncode
+        != 0
+    ):
         return 1
     try:
         run(stages(), at_once=3)

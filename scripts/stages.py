@@ -136,5 +136,7 @@ def _refuse_bad_graph(stages: list[Stage]) -> None:
     for stage in stages:
         missing = set(stage.after) - seen
         if missing:
-            raise ValueError(f"stage {stage.name} waits for {sorted(missing)}, which no earlier stage provides")
+            raise ValueError(
+                f"stage {stage.name} waits for {sorted(missing)}, which no earlier stage provides"
+            )
         seen.add(stage.name)

@@ -15,7 +15,6 @@ if [ -z "$python" ] || ! "$python" -c 'import sys; sys.exit(sys.version_info < (
     echo "fettle: Python 3.11 or newer is needed as python3." >&2
     exit 1
 fi
-uv="$(scripts/uv.sh)"
-"$uv" venv --quiet --allow-existing --python "$python" .venv
-"$uv" pip sync --quiet --require-hashes --python .venv/bin/python "$lock"
+scripts/uv venv --quiet --allow-existing --python "$python" .venv
+scripts/uv pip sync --quiet --require-hashes --python .venv/bin/python "$lock"
 echo "$wanted" > "$stamp"
