@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from fettle_operator.api.base import KubeModel, Resource, ResourceName, StatusModel
+from fettle_operator.api.base import KubeModel, Resource, ResourceName, StatusModel, same
 from fettle_operator.api.markers import Column, ListMap, ResourceInfo, TransitionRule, exactly_one_of
 from fettle_operator.api.references import BaseModelSource, FineTuneJobRef, HuggingFaceSource, VolumeSource
 from fettle_operator.api.scalars import Digest, RelativePath, Sha256
@@ -166,7 +166,7 @@ class Adapter(Resource):
         TransitionRule(
             expression="self.spec == oldSelf.spec",
             message="spec is immutable; create another Adapter",
-            holds=lambda old, new: old.spec == new.spec,
+            holds=lambda old, new: same(old.spec, new.spec),
             field="spec",
         ),
     )

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationEr
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from fettle_operator.api.markers import ListMap, ResourceInfo, Rule, TransitionRule
+from fettle_operator.api.markers import ListMap, ListSet, ResourceInfo, Rule, TransitionRule
 
 __all__ = [
     "Condition",
@@ -25,6 +25,7 @@ __all__ = [
     "StatusModel",
     "Timestamp",
     "refused_changes",
+    "same",
 ]
 
 GROUP = "fettle.dev"
@@ -61,7 +62,7 @@ class KubeModel(BaseModel):
         extra="forbid",
         frozen=True,
         strict=True,
-        validate_default=False,
+        allow_inf_nan=False,
     )
 
     rules: ClassVar[tuple[Rule, ...]] = ()
@@ -71,16 +72,19 @@ class KubeModel(BaseModel):
     def _obeys_its_rules(self) -> Self:
         broken = [rule for rule in type(self).rules if not rule.holds(self)]
         if broken:
-            raise PydanticCustomError("rule", "{text}", {"text": "; ".join(_blame(rule) for rule in broken)})
+            raise PydanticCustomError(
+                "rule",
+                "{text}",
+                {
+                    "text": "; ".join(rule.message for rule in broken),
+                    "broken": tuple((rule.field, rule.message) for rule in broken),
+                },
+            )
         return self
 
     def manifest(self) -> dict[str, Any]:
         """Return the object as the API writes it: camelCase, JSON types, absent fields left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def _blame(rule: Rule | TransitionRule) -> str:
-    return rule.message if rule.field is None else f"{rule.field}: {rule.message}"
 
 
 class Condition(KubeModel):
@@ -161,7 +165,29 @@ class Resource(KubeModel):
 
 def refused_changes(old: Resource, new: Resource) -> tuple[str, ...]:
     """Return a sentence for each transition rule that the update from old to new breaks."""
-    return tuple(_blame(rule) for rule in type(new).transition_rules if not rule.holds(old, new))
+    return tuple(
+        f"{rule.field or 'object'}: {rule.message}"
+        for rule in type(new).transition_rules
+        if not rule.holds(old, new)
+    )
+
+
+def same(one: Any, other: Any) -> bool:
+    """Compare two values as CEL does: the order in list maps and list sets means nothing."""
+    if isinstance(one, KubeModel) and type(one) is type(other):
+        return all(
+            _same_field(getattr(one, name), getattr(other, name), info.metadata)
+            for name, info in type(one).model_fields.items()
+        )
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def _same_field(one: Any, other: Any, metadata: list[Any]) -> bool:
+    if not any(isinstance(marker, (ListMap, ListSet)) for marker in metadata) or not (one and other):
+        return same(one, other)
+    return len(one) == len(other) and all(any(same(item, twin) for twin in other) for item in one)
 
 
 def _null_paths(value: Any, path: str) -> Iterator[str]:
@@ -176,6 +202,13 @@ def _null_paths(value: Any, path: str) -> Iterator[str]:
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
-        yield f"{path.removeprefix('.') or 'object'}: {detail['msg']}"
+    for detail in error.errors(include_url=False, include_input=False):
+        loc = detail["loc"]
+        broken = detail["ctx"]["broken"] if detail["type"] == "rule" else ((None, detail["msg"]),)
+        for field, message in broken:
+            yield f"{_dotted((*loc, field) if field else loc)}: {message}"
+
+
+def _dotted(loc: tuple[int | str, ...]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return path.removeprefix(".") or "object"

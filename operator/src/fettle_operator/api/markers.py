@@ -4,15 +4,17 @@ A rule that spans several fields is written once, as a `Rule`: its CEL expressio
 Python twin runs in the model, and one table of tests holds the two together.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, ValidationError, ValidatorFunctionWrapHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 __all__ = [
     "Column",
+    "IntOrString",
     "ListMap",
     "ListSet",
     "ResourceInfo",
@@ -21,6 +23,7 @@ __all__ = [
     "TransitionRule",
     "at_most_one_of",
     "exactly_one_of",
+    "keys_match",
 ]
 
 
@@ -64,6 +67,19 @@ def at_most_one_of(*names: str) -> Rule:
         expression=f"[{_presence(names)}].filter(set, set).size() <= 1",
         message=f"set at most one of {_listed(names)}",
         holds=lambda model: _count_set(model, names) <= 1,
+    )
+
+
+def keys_match(field: str, attribute: str, pattern: str, most: int, takes: str) -> Rule:
+    """Demand that the keys of an optional map have at most `most` characters and match an RE2 pattern."""
+    compiled = re.compile(pattern)
+    return Rule(
+        expression=f"!has(self.{field}) || self.{field}.all(key, key.size() <= {most} && key.matches('{pattern}'))",
+        message=f"each key of {field} must be {takes}",
+        holds=lambda model: all(
+            len(key) <= most and compiled.fullmatch(key) for key in getattr(model, attribute) or ()
+        ),
+        field=field,
     )
 
 
@@ -116,6 +132,22 @@ class ListSet:
             if item in items[:index]:
                 raise PydanticCustomError("duplicate", "{value} is given twice", {"value": repr(item)})
         return items
+
+
+@dataclass(frozen=True)
+class IntOrString:
+    """Marks `int | str`, the one union that the API knows, and says in words what it takes."""
+
+    takes: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(self._one_sentence, handler(source))
+
+    def _one_sentence(self, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise PydanticCustomError("int_or_string", "should be {takes}", {"takes": self.takes}) from error
 
 
 @dataclass(frozen=True)

@@ -5,24 +5,32 @@ Every pattern is anchored and free of look-around, so that it means the same in 
 
 import re
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fettle_operator.api.markers import IntOrString
+
 __all__ = [
+    "ConfigMapKey",
+    "Count",
     "CpuQuantity",
     "Digest",
     "Duration",
     "GitRevision",
     "HttpUrl",
     "Label",
+    "MetricName",
     "ObjectName",
     "Percent",
+    "Port",
     "RelativeGlob",
     "RelativePath",
     "RepositoryId",
+    "Seconds",
     "SecretKey",
     "Sha256",
+    "ShortText",
     "SizeQuantity",
     "quantity_value",
 ]
@@ -37,6 +45,8 @@ Label = Annotated[str, Field(max_length=63, pattern=rf"^{_LABEL}$")]
 ObjectName = Annotated[str, Field(max_length=253, pattern=rf"^{_LABEL}(\.{_LABEL})*$")]
 """The name of a Secret, claim, ConfigMap or class in the object's own namespace: a DNS subdomain."""
 SecretKey = Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
+
+ConfigMapKey = SecretKey
 
 RelativePath = Annotated[str, Field(max_length=512, pattern=rf"^(\.|{_PATH_PART}(/{_PATH_PART})*)$")]
 """A path below a volume's root that cannot leave it; `.` is the root itself."""
@@ -56,6 +66,25 @@ HttpUrl = Annotated[
 ]
 """An http or https address without user name, fragment or blank."""
 
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""How many, of anything; within what JSON carries exactly."""
+Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
+"""A length of time of at most a year."""
+Port = Annotated[int, Field(ge=1, le=65535)]
+ShortText = Annotated[str, Field(max_length=256)]
+MetricName = Literal[
+    "loss",
+    "perplexity",
+    "token-accuracy",
+    "exact-match",
+    "f1",
+    "bleu",
+    "rouge-l",
+    "accuracy",
+    "macro-f1",
+]
+"""What an evaluation measures; the last two on classification data only."""
+
 Sha256 = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]{64}$")]
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -64,23 +93,24 @@ Duration = Annotated[str, Field(max_length=6, pattern=r"^[1-9][0-9]{0,4}(s|m|h)$
 Percent = Annotated[str, Field(max_length=6, pattern=r"^(0|0\.[0-9]?[1-9]|[1-9][0-9]?(\.[0-9]{1,2})?|100)%$")]
 """A share of a hundred, such as `5%` or `2.5%`; zero has one spelling."""
 
-CpuQuantity = (
+CpuQuantity = Annotated[
     Annotated[int, Field(ge=1, le=1024)]
     | Annotated[
         str,
         Field(
-            max_length=8, pattern=r"^([1-9][0-9]{0,6}m|0\.[0-9]{0,2}[1-9]|[1-9][0-9]{0,3}(\.[0-9]{1,3})?)$"
+            max_length=8,
+            pattern=r"^([1-9][0-9]{0,6}m|0\.[0-9]{0,2}[1-9]|[1-9][0-9]{0,3}(\.[0-9]{1,3})?)$",
         ),
-    ]
-)
-"""Processor cores: `2`, `1.5`, `500m`."""
-SizeQuantity = (
+    ],
+    IntOrString("an amount of cores above zero, such as 2, 1.5 or 500m"),
+]
+SizeQuantity = Annotated[
     Annotated[int, Field(ge=1, le=2**53)]
     | Annotated[
-        str, Field(max_length=20, pattern=r"^[1-9][0-9]{0,15}((\.[0-9]{1,3})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi))?$")
-    ]
-)
-"""Bytes: `512Mi`, `20Gi`, or a plain number."""
+        str, Field(max_length=20, pattern=r"^[1-9][0-9]{0,14}((\.[0-9]{1,3})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi))?$")
+    ],
+    IntOrString("an amount of bytes above zero, such as 512Mi, 20Gi or a plain number"),
+]
 
 _QUANTITY = re.compile(r"([0-9.]+)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 _FACTORS = {"": Decimal(1), "m": Decimal("0.001")} | {

@@ -6,7 +6,7 @@ the size of an object in etcd are estimated from bounds.
 """
 
 import builtins
-import datetime
+import datetime as dt
 import re
 import types
 import typing
@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from fettle_operator.api.base import KubeModel
-from fettle_operator.api.markers import ListMap, ListSet, Rule, TransitionRule
+from fettle_operator.api.markers import IntOrString, ListMap, ListSet, Rule, TransitionRule
 
 __all__ = ["Schema", "SchemaError", "rule_schema", "schema_of", "type_schema"]
 
@@ -135,7 +135,7 @@ def _typed(annotation: Any, outer: tuple[Any, ...], path: str, parents: tuple[ty
             schema = _union(get_args(annotation), metadata, path)
         case builtins.str | builtins.int | builtins.float | builtins.bool:
             schema = _scalar(annotation, metadata, path)
-        case datetime.datetime:
+        case dt.datetime:
             _refuse_leftovers(metadata, path)
             schema = {"type": "string", "format": "date-time"}
         case type() as model if issubclass(model, KubeModel):
@@ -201,13 +201,15 @@ def _enum(values: tuple[Any, ...], metadata: tuple[Any, ...], path: str) -> Sche
 
 def _union(members: tuple[Any, ...], metadata: tuple[Any, ...], path: str) -> Schema:
     """Translate `int | str`, the one union there is; each member brings its own bounds."""
-    _refuse_leftovers(metadata, path)
+    _refuse_leftovers([marker for marker in metadata if not isinstance(marker, IntOrString)], path)
     by_type: dict[str, Schema] = {}
     for member in members:
         schema = _typed(member, (), path, ())
         by_type[schema.pop("type")] = schema
-    if len(members) != 2 or set(by_type) != {"integer", "string"}:
-        raise SchemaError(path, f"is a union of {_name(members)}; only int | str can be said")
+    if len(members) != 2 or set(by_type) != {"integer", "string"} or not metadata:
+        raise SchemaError(
+            path, f"is a union of {_name(members)}; only int | str, marked IntOrString, can be said"
+        )
     text = by_type["string"]
     if "enum" in text:
         words = "|".join(re.escape(word) for word in text["enum"])
