@@ -25,9 +25,10 @@ from devcluster import build, certs, kubeconfig
 from devcluster.binaries import API_SERVER
 from devcluster.certs import Identity, KeyPair
 from devcluster.errors import DevclusterError
-from devcluster.kubeapi import ApiError, KubeApi, wait_until
+from devcluster.kubeapi import ApiError, KubeApi
 from devcluster.kubeconfig import Cluster
 from devcluster.shell import last_words
+from devcluster.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -1,10 +1,9 @@
-"""A small client of the Kubernetes API, enough to wait for things, apply manifests and clean up."""
+"""A small client of the Kubernetes API, enough to look at things, apply manifests and clean up."""
 
 from __future__ import annotations
 
 import json
 import ssl
-import time
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from devcluster.errors import DevclusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from devcluster.certs import KeyPair
@@ -99,21 +98,6 @@ class KubeApi:
         except ApiError:
             return False
         return True
-
-
-def wait_until(
-    condition: Callable[[], bool],
-    *,
-    timeout_s: float,
-    otherwise: Callable[[], str],
-    every_s: float = 0.05,
-) -> None:
-    """Wait for a condition; when the time is over, raise what `otherwise` says about it."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() >= deadline:
-            raise DevclusterError(otherwise())
-        time.sleep(every_s)
 
 
 def _message(content: bytes) -> str:

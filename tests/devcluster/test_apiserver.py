@@ -13,7 +13,8 @@ import pytest
 
 from devcluster import apiserver as api_only
 from devcluster.errors import DevclusterError
-from devcluster.kubeapi import ApiError, wait_until
+from devcluster.kubeapi import ApiError
+from devcluster.waiting import wait_until
 
 if TYPE_CHECKING:
     from devcluster.apiserver import ApiServer

@@ -15,7 +15,7 @@ import pytest
 
 from devcluster import apiserver as devcluster_apiserver
 from devcluster import binaries, build
-from devcluster.kubeapi import wait_until
+from devcluster.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
