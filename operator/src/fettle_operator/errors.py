@@ -4,9 +4,8 @@
 condition. Texts are written for the person who reads them in `kubectl describe`.
 """
 
-# ruff: noqa: N818 - `except Conflict` reads better than `except ConflictError`, and each is a kind of error
-
 __all__ = [
+    "AlreadyExists",
     "ClusterError",
     "Conflict",
     "FettleError",
@@ -37,6 +36,10 @@ class NotFound(ClusterError):
 
 class Conflict(ClusterError):
     """Somebody else wrote first (409); look again and decide anew."""
+
+
+class AlreadyExists(Conflict):
+    """The name of an object to be created is taken."""
 
 
 class Unavailable(ClusterError):

@@ -3,6 +3,8 @@
 Names and labels are few and bounded: a kind, a verb, a status code; never the name of an object.
 """
 
+from wsgiref.simple_server import WSGIServer
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 __all__ = ["Metrics", "serve"]
@@ -30,7 +32,7 @@ class Metrics:
         )
         self.stalled_objects = Gauge(
             "fettle_stalled_objects",
-            "Objects whose newest generation has not been observed for over 60 seconds.",
+            "Objects with news that no successful pass has seen for over 60 seconds.",
             ["kind"],
             registry=self.registry,
         )
@@ -47,7 +49,7 @@ class Metrics:
         )
 
 
-def serve(metrics: Metrics, port: int, address: str = "0.0.0.0") -> int:  # noqa: S104 - scraped from other pods
-    """Serve the metrics from a thread of its own, so that a busy loop can still be observed; returns the port."""
+def serve(metrics: Metrics, port: int, address: str = "0.0.0.0") -> WSGIServer:  # noqa: S104 - scraped from other pods
+    """Serve the metrics from a thread of its own, so that a busy loop can still be observed."""
     server, _ = start_http_server(port, addr=address, registry=metrics.registry)
-    return server.server_port
+    return server

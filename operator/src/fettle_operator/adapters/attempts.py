@@ -1,0 +1,150 @@
+"""Attempts at verification: what each Job found, and whether another one is due. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+
+from fettle_operator.labels import ATTEMPT
+from fettle_operator.ownership import is_owned_by
+from fettle_operator.pods import termination_of
+from fettle_operator.reasons import Reason
+from fettle_operator.resources import Manifest
+from fettle_operator.settings import Backoff
+from fettle_trainer.config.verification import VerificationReport, VerifiedAdapter
+
+__all__ = ["Attempt", "Broken", "Finding", "Refused", "Verified", "attempts_of", "finding_of", "retry_at"]
+
+_VERIFIED, _REFUSED = 0, 2
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One Job and the newest of its pods."""
+
+    number: int
+    job: Manifest
+    pod: Manifest | None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """Return when the Job ended, one way or the other; None while it has not."""
+        ended = _ending(self.job)
+        return None if ended is None else datetime.fromisoformat(ended["lastTransitionTime"])
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The adapter is sound."""
+
+    adapter: VerifiedAdapter
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The adapter is wrong; looking again would find the same."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The attempt failed for a reason that says nothing about the adapter."""
+
+    reason: Reason
+    message: str
+
+
+Finding = Verified | Refused | Broken
+
+
+def attempts_of(owner_uid: str, jobs: Iterable[Manifest], pods: Sequence[Manifest]) -> tuple[Attempt, ...]:
+    """Return the attempts in order. Labels only narrow the search; the owner's UID decides."""
+    owned = [job for job in jobs if is_owned_by(job, owner_uid)]
+    attempts = [Attempt(_number(job), job, _newest_pod(job, pods)) for job in owned]
+    return tuple(sorted(attempts, key=lambda attempt: attempt.number))
+
+
+def finding_of(attempt: Attempt) -> Finding | None:
+    """Return what the attempt found; None while it is under way."""
+    ending = termination_of(attempt.pod) if attempt.pod else None
+    if ending is not None and ending.exit_code in {_VERIFIED, _REFUSED}:
+        return _reported(ending.exit_code, ending.message)
+    if attempt.ended_at is None:
+        return None
+    if ending is None:
+        return _lost(attempt)
+    if ending.out_of_memory:
+        return Broken(
+            Reason.OUT_OF_MEMORY,
+            "the verifier used more memory than its limit; "
+            "raise verifier.resources.limits.memory in the operator's configuration",
+        )
+    return Broken(
+        Reason.RETRYING, _complaint(ending.message) or f"the verifier ended with code {ending.exit_code}"
+    )
+
+
+def retry_at(attempt: Attempt, backoff: Backoff) -> datetime:
+    """Return when the next attempt is due after this one broke."""
+    pause_s = min(backoff.initial_seconds * 2**attempt.number, backoff.max_seconds)
+    ended_at = attempt.ended_at
+    assert ended_at is not None, "only an attempt that ended is followed by another"  # noqa: S101 - a bug of ours
+    return ended_at + timedelta(seconds=pause_s)
+
+
+def _reported(exit_code: int, message: str) -> Finding:
+    try:
+        report = VerificationReport.model_validate_json(message)
+    except ValidationError:
+        return Broken(
+            Reason.RETRYING, f"the verifier ended with code {exit_code} but left no readable report"
+        )
+    if exit_code == _VERIFIED and report.adapter is not None:
+        return Verified(report.adapter)
+    if exit_code == _REFUSED and report.outcome == "refused" and report.error is not None:
+        where = f"{report.error.file}: " if report.error.file else ""
+        return Refused(f"{where}{report.error.message} ({report.error.code})")
+    return Broken(
+        Reason.RETRYING, f"the verifier ended with code {exit_code} but reported {report.outcome!r}"
+    )
+
+
+def _lost(attempt: Attempt) -> Broken:
+    """Tell of a Job that ended while its container can no longer say why: evicted, deleted, past its deadline."""
+    status = attempt.pod.get("status", {}) if attempt.pod else {}
+    ending = _ending(attempt.job) or {}
+    told = (
+        [status.get("reason"), status.get("message")]
+        if status
+        else [ending.get("reason"), ending.get("message")]
+    )
+    words = ": ".join(word for word in told if word) or "its pod is gone"
+    return Broken(Reason.RETRYING, f"the verifier's pod left no report ({words})")
+
+
+def _complaint(message: str) -> str:
+    try:
+        report = VerificationReport.model_validate_json(message)
+    except ValidationError:
+        return ""
+    return report.error.message if report.error else ""
+
+
+def _ending(job: Manifest) -> Manifest | None:
+    for condition in job.get("status", {}).get("conditions", []):
+        if condition["type"] in {"Complete", "Failed"} and condition["status"] == "True":
+            ending: Manifest = condition
+            return ending
+    return None
+
+
+def _number(job: Manifest) -> int:
+    text = job["metadata"].get("labels", {}).get(ATTEMPT, "")
+    return int(text) if text.isdigit() else 0
+
+
+def _newest_pod(job: Manifest, pods: Sequence[Manifest]) -> Manifest | None:
+    owned = [pod for pod in pods if is_owned_by(pod, job["metadata"]["uid"])]
+    return max(owned, key=lambda pod: pod["metadata"]["creationTimestamp"], default=None)

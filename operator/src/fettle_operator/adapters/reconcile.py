@@ -1,0 +1,173 @@
+"""The reconcile function of Adapter: what is looked at, in which order, and what is done about it."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from fettle_operator.adapters import assess
+from fettle_operator.adapters.attempts import Attempt, Broken, attempts_of, finding_of, retry_at
+from fettle_operator.adapters.desired import TEMPLATE_HASH, verification_job
+from fettle_operator.adapters.usage import USER_KINDS, UsageIndex, User, users_of
+from fettle_operator.api.adapter import Adapter
+from fettle_operator.api.base import InvalidObjectError
+from fettle_operator.cluster.port import Cluster
+from fettle_operator.drift import holds
+from fettle_operator.engine.report import Report
+from fettle_operator.errors import AlreadyExists, Conflict, NameConflict
+from fettle_operator.labels import IN_USE_FINALIZER, OWNER_UID
+from fettle_operator.ownership import is_owned_by
+from fettle_operator.pods import Obstacle, obstacle_of, refusal_of
+from fettle_operator.reasons import Reason
+from fettle_operator.resources import ADAPTERS, CLAIMS, EVENTS, JOBS, PODS, Manifest, ObjectRef, ref_of
+from fettle_operator.settings import Settings
+
+__all__ = ["AdapterController"]
+
+_LOOK_AGAIN_S = 5.0
+"""Causes that no watch of ours tells of (a claim, an event) are looked for at this pace."""
+
+
+class AdapterController:
+    """Verifies imported adapters, and keeps those that somebody uses from being deleted."""
+
+    resource = ADAPTERS
+    finalizer: str | None = IN_USE_FINALIZER
+
+    def __init__(self, cluster: Cluster, settings: Settings, usage: UsageIndex) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._usage = usage
+
+    async def reconcile(self, live: Manifest, now: datetime) -> Report:
+        """Bring one Adapter forward and report on it."""
+        metadata, status = live["metadata"], live.get("status") or {}
+        if "deletionTimestamp" in metadata:
+            return await self._deletion(live)
+        users = self._usage.users_of(metadata["namespace"], metadata["name"])
+        try:
+            # Status is our own writing, perhaps by another version; only what people wrote is checked.
+            adapter = Adapter.read({key: value for key, value in live.items() if key != "status"})
+        except InvalidObjectError as error:
+            return assess.invalid(status, error.problems, users)
+        if verdict := assess.verdict_in(status):
+            return assess.settled(status, verdict, users)
+        if report := assess.unsupported(adapter.spec, users):
+            return report
+        return await self._verification(live, adapter, users, now)
+
+    async def _deletion(self, live: Manifest) -> Report:
+        """Let go unless somebody needs the adapter; this is asked of the API server, never of a cache."""
+        metadata = live["metadata"]
+        listed = {kind: await self._cluster.list(kind, metadata["namespace"]) for kind in USER_KINDS}
+        users = users_of(metadata["name"], listed)
+        return assess.deleting(live.get("status") or {}, users) if users else Report(release=True)
+
+    async def _verification(
+        self, live: Manifest, adapter: Adapter, users: Sequence[User], now: datetime
+    ) -> Report:
+        if obstacle := await self._missing_claim(live):
+            return assess.waiting(obstacle, users, _LOOK_AGAIN_S)
+        attempts = await self._attempts(live)
+        latest = attempts[-1] if attempts else None
+        finding = finding_of(latest) if latest else None
+        if latest is None or finding is None:
+            return await self._attempt(live, latest, users, now)
+        if not isinstance(finding, Broken):
+            return assess.judged(finding, adapter.spec, users)
+        if latest.number >= self._settings.verifier.attempts:
+            return assess.exhausted(finding, latest.number, users)
+        return await self._retry(live, latest, finding, users, now)
+
+    async def _missing_claim(self, live: Manifest) -> Obstacle | None:
+        name = live["spec"]["source"]["volume"]["claimName"]
+        claim = await self._cluster.get(ObjectRef(CLAIMS, live["metadata"]["namespace"], name))
+        if claim is not None:
+            return None
+        sentence = (
+            f"PersistentVolumeClaim {name} does not exist in this namespace; create it, or correct the name"
+        )
+        return Obstacle(Reason.CLAIM_NOT_FOUND, sentence)
+
+    async def _attempts(self, live: Manifest) -> tuple[Attempt, ...]:
+        namespace, uid = live["metadata"]["namespace"], live["metadata"]["uid"]
+        jobs = await self._cluster.list(JOBS, namespace, {OWNER_UID: uid})
+        pods = await self._cluster.list(PODS, namespace, {OWNER_UID: uid}) if jobs else []
+        return attempts_of(uid, jobs, pods)
+
+    async def _attempt(
+        self, live: Manifest, latest: Attempt | None, users: Sequence[User], now: datetime
+    ) -> Report:
+        """See to it that the attempt's Job exists and is as it should be; tell what it waits for."""
+        job = verification_job(live, latest.number if latest else 1, self._settings)
+        if latest is None:
+            await self._create(job, live)
+            return assess.verifying(users)
+        await self._repair(job, latest.job)
+        obstacle = await self._obstacle(latest, now)
+        if obstacle:
+            return assess.waiting(obstacle, users, _LOOK_AGAIN_S)
+        report = assess.verifying(users)
+        return report if _runs(latest) else _again(report)
+
+    async def _retry(
+        self, live: Manifest, latest: Attempt, broken: Broken, users: Sequence[User], now: datetime
+    ) -> Report:
+        """Start the next attempt when its time has come."""
+        due = retry_at(latest, self._settings.backoff)
+        if now >= due:
+            await self._create(verification_job(live, latest.number + 1, self._settings), live)
+            return assess.verifying(users)
+        sentence = f"attempt {latest.number} of {self._settings.verifier.attempts} broke: {broken.message}"
+        return assess.waiting(Obstacle(broken.reason, sentence), users, (due - now).total_seconds())
+
+    async def _create(self, job: Manifest, live: Manifest) -> None:
+        """Create the Job; a namesake that belongs to somebody else stays untouched."""
+        try:
+            await self._cluster.create(JOBS, job)
+        except AlreadyExists as error:
+            taken = await self._cluster.get(ref_of(JOBS, job))
+            if taken is None:
+                raise Conflict(str(error)) from error
+            if not is_owned_by(taken, live["metadata"]["uid"]):
+                name = job["metadata"]["name"]
+                raise NameConflict(
+                    f"Job {name} exists already and does not belong to this Adapter; delete or rename that Job"
+                ) from error
+            # Ours, but without the labels by which it would have been found.
+            await self._cluster.apply(JOBS, job, taken)
+
+    async def _repair(self, job: Manifest, live: Manifest) -> None:
+        """Undo what others changed. A Job of an older template is left to end: it cannot be changed."""
+        metadata = live["metadata"]
+        if (
+            metadata.get("annotations", {}).get(TEMPLATE_HASH)
+            != job["metadata"]["annotations"][TEMPLATE_HASH]
+        ):
+            return
+        ours = {"metadata": {"labels": job["metadata"]["labels"]}, "spec": job["spec"]}
+        if "deletionTimestamp" not in metadata and not holds(ours, live):
+            await self._cluster.apply(JOBS, job, live)
+
+    async def _obstacle(self, attempt: Attempt, now: datetime) -> Obstacle | None:
+        """Return what the attempt waits for; events are read only when the pod itself does not tell."""
+        namespace = attempt.job["metadata"]["namespace"]
+        regarding = attempt.pod or attempt.job
+        if attempt.pod and (known := obstacle_of(attempt.pod)):
+            return known
+        if _runs(attempt) or now - _created(regarding) < timedelta(seconds=_LOOK_AGAIN_S):
+            return None
+        events = await self._cluster.list(
+            EVENTS, namespace, fields={"involvedObject.uid": regarding["metadata"]["uid"]}
+        )
+        return obstacle_of(attempt.pod, events) if attempt.pod else refusal_of(events)
+
+
+def _again(report: Report) -> Report:
+    return Report(report.conditions, report.status, _LOOK_AGAIN_S)
+
+
+def _runs(attempt: Attempt) -> bool:
+    return attempt.pod is not None and attempt.pod.get("status", {}).get("phase", "Pending") != "Pending"
+
+
+def _created(manifest: Manifest) -> datetime:
+    return datetime.fromisoformat(manifest["metadata"]["creationTimestamp"])

@@ -1,0 +1,161 @@
+"""One loop per object: it runs a pass, then sleeps until an event or its timer wakes it."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fettle_operator.engine.backoff import jittered, pause_after
+from fettle_operator.engine.frame import Outcome, Pass
+from fettle_operator.metrics import Metrics
+from fettle_operator.resources import ApiResource, ObjectRef
+from fettle_operator.settings import Backoff
+
+__all__ = ["Loops"]
+
+_PARALLEL_PASSES = 16
+_STALLED_AFTER_S = 60.0
+
+
+@dataclass(eq=False)
+class _Loop:
+    """The state that a loop keeps between passes. None of it is truth; losing it costs one pass."""
+
+    task: asyncio.Task[None] | None = None
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    busy: bool = False
+    uid: str | None = None
+    seen_version: str | None = None
+    failures: int = 0
+    news_since: float | None = None
+    """When (loop clock) the oldest news arrived that no successful pass has seen."""
+
+
+class Loops:
+    """All loops of the operator."""
+
+    def __init__(
+        self,
+        passes: Mapping[ApiResource, Pass],
+        resync_s: float,
+        backoff: Backoff,
+        metrics: Metrics,
+        chance: random.Random,
+    ) -> None:
+        self._passes = passes
+        self._resync_s = resync_s
+        self._backoff = backoff
+        self._metrics = metrics
+        self._chance = chance
+        self._loops: dict[ObjectRef, _Loop] = {}
+        self._by_uid: dict[str, ObjectRef] = {}
+        self._slots = asyncio.Semaphore(_PARALLEL_PASSES)
+        self._waiting = 0
+        self._stopping = False
+
+    def wake(self, ref: ObjectRef, resource_version: str | None = None) -> None:
+        """Look at the object soon; the version is what the waker saw, so that our own echo can be told."""
+        if self._stopping:
+            return
+        entry = self._loops.get(ref)
+        if entry is None:
+            entry = self._loops[ref] = _Loop()
+            entry.task = asyncio.create_task(self._look_after(ref, entry), name=f"loop of {ref}")
+        if resource_version is not None and resource_version == entry.seen_version:
+            return
+        if entry.news_since is None:
+            entry.news_since = asyncio.get_running_loop().time()
+        entry.wake.set()
+
+    def wake_uid(self, uid: str) -> None:
+        """Look at the object with this UID, if it is one of ours; otherwise the resync will tell."""
+        if ref := self._by_uid.get(uid):
+            self.wake(ref)
+
+    def refs(self, resource: ApiResource) -> frozenset[ObjectRef]:
+        """Return the objects of a kind that have a loop."""
+        return frozenset(ref for ref in self._loops if ref.resource == resource)
+
+    def measure(self) -> None:
+        """Bring the gauges up to date."""
+        now = asyncio.get_running_loop().time()
+        self._metrics.queue_depth.set(self._waiting)
+        for resource in self._passes:
+            entries = [entry for ref, entry in self._loops.items() if ref.resource == resource]
+            stalled = sum(
+                entry.news_since is not None and now - entry.news_since > _STALLED_AFTER_S
+                for entry in entries
+            )
+            self._metrics.objects.labels(resource.kind).set(len(entries))
+            self._metrics.stalled_objects.labels(resource.kind).set(stalled)
+
+    async def stop(self, grace_s: float) -> None:
+        """End all loops; a pass that is under way may finish within the grace."""
+        self._stopping = True
+        tasks = {entry.task: entry for entry in self._loops.values() if entry.task is not None}
+        for task, entry in tasks.items():
+            if not entry.busy:
+                task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace_s)
+            for task in late:
+                task.cancel()
+
+    async def _look_after(self, ref: ObjectRef, entry: _Loop) -> None:
+        """Pass after pass until the object is gone."""
+        while not self._stopping:
+            entry.wake.clear()
+            news_since, entry.news_since = entry.news_since, None
+            outcome = await self._pass_in_turn(ref, entry)
+            if outcome.gone and not entry.wake.is_set():
+                self._forget(ref, entry)
+                return
+            self._remember(ref, entry, outcome)
+            if outcome.failed:
+                entry.news_since = news_since
+                await self._back_off(entry, outcome)
+            else:
+                resync_s = jittered(self._resync_s, self._chance)
+                await self._sleep(entry, min(resync_s, outcome.again_in_s or resync_s))
+
+    async def _pass_in_turn(self, ref: ObjectRef, entry: _Loop) -> Outcome:
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        entry.busy = True
+        try:
+            return await self._passes[ref.resource].run(ref, entry.failures)
+        finally:
+            entry.busy = False
+            self._slots.release()
+
+    async def _back_off(self, entry: _Loop, outcome: Outcome) -> None:
+        """Wait longer with each failure. Events shorten the wait, but never below the first pause.
+
+        A failing object that is woken often must not become a hot loop.
+        """
+        pause_s = pause_after(outcome.error, entry.failures, self._backoff, self._chance)
+        floor_s = min(pause_s, self._backoff.initial_seconds)
+        await asyncio.sleep(floor_s)
+        await self._sleep(entry, pause_s - floor_s)
+
+    async def _sleep(self, entry: _Loop, seconds: float) -> None:
+        timer = asyncio.get_running_loop().call_later(seconds, entry.wake.set)
+        try:
+            await entry.wake.wait()
+        finally:
+            timer.cancel()
+
+    def _remember(self, ref: ObjectRef, entry: _Loop, outcome: Outcome) -> None:
+        entry.failures = entry.failures + 1 if outcome.failed else 0
+        entry.seen_version = outcome.resource_version
+        if outcome.uid is not None and outcome.uid != entry.uid:
+            self._by_uid.pop(entry.uid or "", None)
+            entry.uid = outcome.uid
+            self._by_uid[outcome.uid] = ref
+
+    def _forget(self, ref: ObjectRef, entry: _Loop) -> None:
+        self._loops.pop(ref, None)
+        self._by_uid.pop(entry.uid or "", None)

@@ -1,0 +1,77 @@
+"""The safety net: list everything now and then, and give every object a loop and every ghost a look.
+
+Watches lose events: in a gap, after a 410, with a lost reply. Nothing may depend on them (docs/adr/0003).
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from fettle_operator.cluster.port import Cluster
+from fettle_operator.engine.backoff import jittered
+from fettle_operator.engine.loops import Loops
+from fettle_operator.errors import ClusterError
+from fettle_operator.metrics import Metrics
+from fettle_operator.resources import ApiResource, Manifest, ref_of
+
+__all__ = ["Listener", "Resync"]
+
+Listener = Callable[[ApiResource, Sequence[Manifest]], None]
+"""Told of each complete list of a kind, over all namespaces that are watched."""
+
+logger = logging.getLogger(__name__)
+
+
+class Resync:
+    """Lists the kinds that have a controller."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - assembled once, in the wiring
+        self,
+        resources: Sequence[ApiResource],
+        namespaces: Sequence[str],
+        cluster: Cluster,
+        loops: Loops,
+        listener: Listener,
+        metrics: Metrics,
+    ) -> None:
+        self._resources = resources
+        self._scopes: tuple[str | None, ...] = tuple(namespaces) or (None,)
+        self._cluster = cluster
+        self._loops = loops
+        self._listener = listener
+        self._metrics = metrics
+
+    async def run_forever(self, every_s: float, retry_s: float, chance: random.Random) -> None:
+        """List again and again; a failure is retried sooner and is no reason to stop."""
+        pause_s = every_s
+        while True:
+            await asyncio.sleep(jittered(pause_s, chance))
+            try:
+                await self.run()
+                pause_s = every_s
+            except ClusterError as error:
+                logger.warning("resync: %s", error)
+                pause_s = min(retry_s, every_s)
+
+    async def run(self) -> None:
+        """List every kind once."""
+        for resource in self._resources:
+            listed = [each for scope in self._scopes for each in await self._cluster.list(resource, scope)]
+            self._listener(resource, listed)
+            self._compare(resource, listed)
+        self._metrics.last_resync.set(time.time())
+
+    def _compare(self, resource: ApiResource, listed: Sequence[Manifest]) -> None:
+        """Start loops for objects that have none; wake those whose object is not there: they will see and end.
+
+        Loops whose object is there are left alone: each has its own timer.
+        """
+        present = {ref_of(resource, each): each["metadata"]["resourceVersion"] for each in listed}
+        known = self._loops.refs(resource)
+        for ref, version in present.items():
+            if ref not in known:
+                self._loops.wake(ref, version)
+        for ghost in known - present.keys():
+            self._loops.wake(ghost)

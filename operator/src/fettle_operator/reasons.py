@@ -1,0 +1,50 @@
+"""Why a condition holds or does not: a closed list of words, in their one home.
+
+Words are stable: people and alerts match on them. The sentence beside them may change.
+"""
+
+from enum import StrEnum
+
+__all__ = ["Reason"]
+
+
+class Reason(StrEnum):
+    """Every reason that a condition or an event of the operator can have."""
+
+    # Adapter: the verdict
+    VERIFIED = "Verified"
+    ADAPTER_REFUSED = "AdapterRefused"
+    """The files are not a sound adapter, or not the expected one."""
+    VERIFICATION_EXHAUSTED = "VerificationExhausted"
+    """Every attempt broke for a reason that was not the adapter's fault."""
+
+    # Adapter: on the way to it
+    VERIFYING = "Verifying"
+    RETRYING = "Retrying"
+    SOURCE_NOT_SUPPORTED = "SourceNotSupported"
+    WAITING_FOR_FINE_TUNE_JOB = "WaitingForFineTuneJob"
+
+    # Adapter: who needs it
+    IN_USE = "InUse"
+    NOT_IN_USE = "NotInUse"
+
+    # What keeps a pod from running
+    CLAIM_NOT_FOUND = "ClaimNotFound"
+    CLAIM_NOT_BOUND = "ClaimNotBound"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_NOT_CREATED = "ContainerNotCreated"
+    VOLUME_NOT_MOUNTED = "VolumeNotMounted"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    POD_REFUSED = "PodRefused"
+    OUT_OF_MEMORY = "OutOfMemory"
+
+    # Any kind
+    INVALID_SPEC = "InvalidSpec"
+    NAME_CONFLICT = "NameConflict"
+    FORBIDDEN = "Forbidden"
+    API_UNAVAILABLE = "ApiUnavailable"
+    API_CONFLICT = "ApiConflict"
+    REQUEST_REFUSED = "RequestRefused"
+    INTERNAL_ERROR = "InternalError"
+    CONTROLLER_NOT_AVAILABLE = "ControllerNotAvailable"
