@@ -96,7 +96,9 @@ def _refuse_code(directory: AdapterDirectory) -> None:
 
 def _require(directory: AdapterDirectory, path: str, code: RefusalCode) -> None:
     if path not in directory:
-        raise AdapterRefusedError(code, f"{path} is missing. Name the directory that PEFT's save_pretrained wrote.", path)
+        raise AdapterRefusedError(
+            code, f"{path} is missing. Name the directory that PEFT's save_pretrained wrote.", path
+        )
 
 
 def _refuse_remote_code(directory: AdapterDirectory) -> None:

@@ -3,7 +3,9 @@
 The operator imports this package and no other part of the trainer, so nothing here may need more than pydantic.
 """
 
+from fettle_trainer.config.dataset_report import DatasetReport
 from fettle_trainer.config.manifest import Manifest
+from fettle_trainer.config.run import RunConfig
 from fettle_trainer.config.verification import RefusalCode, VerificationReport
 
-__all__ = ["Manifest", "RefusalCode", "VerificationReport"]
+__all__ = ["DatasetReport", "Manifest", "RefusalCode", "RunConfig", "VerificationReport"]

@@ -1,0 +1,106 @@
+"""The report of `python -m fettle_trainer check`: what the data is, and every kind of thing that is wrong with it."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fettle_trainer.config.base import ContractModel, Digest
+from fettle_trainer.config.dataset import RowFormat
+
+MAX_FINDINGS = 50
+"""How many findings are listed; the counts are exact however many there are."""
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class FindingCode(StrEnum):
+    """What a finding is about; a closed list, stable names."""
+
+    # about a file
+    FILE_MISSING = "FileMissing"
+    FILE_UNREADABLE = "FileUnreadable"
+    FILE_NOT_REGULAR = "FileNotRegular"
+    FILE_OUTSIDE_ROOT = "FileOutsideRoot"
+    FILE_EMPTY = "FileEmpty"
+    FILE_KIND_UNKNOWN = "FileKindUnknown"
+    FILE_KIND_MISMATCH = "FileKindMismatch"
+    FILE_CHANGED = "FileChanged"
+    FILE_MALFORMED = "FileMalformed"
+    NOT_UTF8 = "NotUtf8"
+    COMPRESSION_BROKEN = "CompressionBroken"
+    COMPRESSION_BOMB = "CompressionBomb"
+    SOURCE_UNREACHABLE = "SourceUnreachable"
+    SOURCE_FORBIDDEN = "SourceForbidden"
+    DIGEST_MISMATCH = "DigestMismatch"
+    TOO_LARGE = "TooLarge"
+    # about a line
+    LINE_TOO_LONG = "LineTooLong"
+    INVALID_JSON = "InvalidJson"
+    NOT_AN_OBJECT = "NotAnObject"
+    COLUMN_COUNT = "ColumnCount"
+    # about a row
+    FORMAT_UNKNOWN = "FormatUnknown"
+    MIXED_FORMATS = "MixedFormats"
+    FIELD_MISSING = "FieldMissing"
+    WRONG_TYPE = "WrongType"
+    EMPTY_TEXT = "EmptyText"
+    ROLE_UNKNOWN = "RoleUnknown"
+    ROLE_ORDER = "RoleOrder"
+    WEIGHT_INVALID = "WeightInvalid"
+    TOOL_CALL_INVALID = "ToolCallInvalid"
+    NOTHING_TO_TRAIN = "NothingToTrain"
+    # about the dataset
+    NO_ROWS = "NoRows"
+    DUPLICATE_ROW = "DuplicateRow"
+    LEAKED_ROW = "LeakedRow"
+
+
+class Finding(ContractModel):
+    """One thing that the owner of the data should know."""
+
+    code: FindingCode
+    severity: Literal["error", "warning"]
+    message: Annotated[str, Field(max_length=512)]
+    """What is wrong and what to do."""
+    file: Annotated[str, Field(max_length=512)] = ""
+    line: Annotated[int, Field(ge=1)] | None = None
+    """As an editor counts them; in a Parquet file the number of the row."""
+    column: Annotated[int, Field(ge=1)] | None = None
+    """Where in the line a parser gave up, in characters; in bytes when they are not UTF-8."""
+    field: Annotated[str, Field(max_length=128)] = ""
+    """The field of the row, as in `messages[2].role`."""
+
+
+class DataFileFacts(ContractModel):
+    """One file as it was read."""
+
+    path: Annotated[str, Field(max_length=512)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    size_bytes: Count
+    rows: Count
+    """Usable rows."""
+    bad_rows: Count
+
+
+class DatasetReport(ContractModel):
+    """The whole check."""
+
+    passed: bool
+    format: RowFormat | None = None
+    rows: Count = 0
+    """Usable rows to train on, after the split."""
+    validation_rows: Count = 0
+    bad_rows: Count = 0
+    duplicate_rows: Count = 0
+    leaked_rows: Count = 0
+    """Validation rows that stand in the training rows too."""
+    characters: Count = 0
+    trained_character_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    predicted_steps: Count | None = None
+    digest: Digest | None = None
+    """Over the usable rows in their order: equal data has an equal digest, in whatever files it lies."""
+    counts: dict[FindingCode, Count] = Field(default_factory=dict)
+    """How often each code was found, all of them."""
+    findings: Annotated[tuple[Finding, ...], Field(max_length=MAX_FINDINGS)] = ()
+    files: tuple[DataFileFacts, ...] = ()
