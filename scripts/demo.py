@@ -62,7 +62,7 @@ def install() -> None:
 
 def import_adapter() -> None:
     """Put an adapter's files on a volume, declare it, and wait until it is verified."""
-    call("kubectl", "--namespace", DEMO_NAMESPACE, "apply", "-f", "examples/import-adapter")
+    call("kubectl", "--namespace", DEMO_NAMESPACE, "apply", "-k", "examples/import-adapter")
     call(
         "kubectl", "--namespace", DEMO_NAMESPACE, "wait",
         "--for=condition=Ready", f"adapter/{ADAPTER}", "--timeout=180s",
