@@ -5,25 +5,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-tools="${FETTLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/fettle}/lock-tools"
-wanted=$(grep '^uv==' locks/build.in)
-if [ "$(cat "$tools/.made-for" 2>/dev/null)" != "$wanted" ]; then
-    rm -rf "$tools"
-    python3 -m venv "$tools"
-    "$tools/bin/pip" install --quiet "$wanted"
-    echo "$wanted" >"$tools/.made-for"
-fi
-
-# uv does not read pip's configuration; an index of this machine's own is handed over here, and
-# --no-emit-index-url keeps it out of the result.
-index=$("$tools/bin/pip" config get global.index-url 2>/dev/null || true)
-[ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
-export UV_SYSTEM_CERTS=true
-
 compile() { # NAME INPUT [OPTION…]: locks/NAME.txt from INPUT
     name=$1 input=$2
     shift 2
-    "$tools/bin/uv" pip compile "$input" --output-file "locks/$name.txt" "$@" $upgrade \
+    scripts/uv pip compile "$input" --output-file "locks/$name.txt" "$@" $upgrade \
         --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet
     echo "locks/$name.txt: $(grep -c '==' "locks/$name.txt") packages"
