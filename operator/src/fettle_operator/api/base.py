@@ -1,15 +1,17 @@
 """What all resources share: the base model, metadata, conditions, and how an object is read.
 
 The models accept exactly what the API server accepts by the generated schema, no more: types are strict,
-unknown fields and explicit nulls are refused, and each CEL rule runs here too, as its Python twin.
+unknown fields are refused, a null counts as absent, and each CEL rule runs here too, as its Python twin.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, Self
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from fettle_operator.api.markers import ListMap, ListSet, ResourceInfo, Rule, TransitionRule
@@ -150,15 +152,8 @@ class Resource(KubeModel):
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> Self:
         """Return the object that the API server holds; raise InvalidObjectError naming each bad field."""
-        nulls = tuple(
-            f"{path}: must not be null; leave the field out"
-            for part in ("spec", "status")
-            for path in _null_paths(manifest.get(part, {}), part)
-        )
-        if nulls:
-            raise InvalidObjectError(nulls)
         try:
-            return cls.model_validate(manifest)
+            return cls.model_validate(_without_nulls(manifest))
         except ValidationError as error:
             raise InvalidObjectError(tuple(_problems(error))) from error
 
@@ -176,7 +171,7 @@ def same(one: Any, other: Any) -> bool:
     """Compare two values as CEL does: the order in list maps and list sets means nothing."""
     if isinstance(one, KubeModel) and type(one) is type(other):
         return all(
-            _same_field(getattr(one, name), getattr(other, name), info.metadata)
+            _same_field(getattr(one, name), getattr(other, name), info)
             for name, info in type(one).model_fields.items()
         )
     if isinstance(one, list) and isinstance(other, list):
@@ -184,29 +179,43 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _same_field(one: Any, other: Any, metadata: list[Any]) -> bool:
-    if not any(isinstance(marker, (ListMap, ListSet)) for marker in metadata) or not (one and other):
+def _same_field(one: Any, other: Any, info: FieldInfo) -> bool:
+    if not (one and other and _is_unordered(info.annotation, info.metadata)):
         return same(one, other)
     return len(one) == len(other) and all(any(same(item, twin) for twin in other) for item in one)
 
 
-def _null_paths(value: Any, path: str) -> Iterator[str]:
-    if value is None:
-        yield path
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _null_paths(item, f"{path}.{key}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _null_paths(item, f"{path}[{index}]")
+def _is_unordered(annotation: Any, metadata: Sequence[Any]) -> bool:
+    """Tell whether a field is a list map or a list set; an optional one has its markers a level deeper."""
+    if any(isinstance(marker, (ListMap, ListSet)) for marker in metadata):
+        return True
+    if get_origin(annotation) is Annotated:
+        return _is_unordered(get_args(annotation)[0], get_args(annotation)[1:])
+    return get_origin(annotation) in {Union, UnionType} and any(
+        _is_unordered(member, ()) for member in get_args(annotation)
+    )
+
+
+def _without_nulls(value: Any) -> Any:
+    """Take out the fields that are null; the API server drops them before it looks at an object."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
     for detail in error.errors(include_url=False, include_input=False):
-        loc = detail["loc"]
-        broken = detail["ctx"]["broken"] if detail["type"] == "rule" else ((None, detail["msg"]),)
-        for field, message in broken:
-            yield f"{_dotted((*loc, field) if field else loc)}: {message}"
+        loc, message, context = detail["loc"], detail["msg"], detail.get("ctx", {})
+        if detail["type"] == "rule":
+            yield from (
+                f"{_dotted((*loc, field) if field else loc)}: {text}" for field, text in context["broken"]
+            )
+        elif detail["type"] == "duplicate":
+            yield f"{_dotted((*loc, context['index']))}: {message}"
+        else:
+            yield f"{_dotted(loc)}: {message}"
 
 
 def _dotted(loc: tuple[int | str, ...]) -> str:

@@ -108,15 +108,7 @@ class ListMap:
         return core_schema.no_info_after_validator_function(self._refuse_duplicates, handler(source))
 
     def _refuse_duplicates(self, items: list[Any]) -> list[Any]:
-        seen: set[Any] = set()
-        for item in items:
-            value = getattr(item, self.key)
-            if value in seen:
-                raise PydanticCustomError(
-                    "duplicate", "{key} {value} is given twice", {"key": self.key, "value": repr(value)}
-                )
-            seen.add(value)
-        return items
+        return _distinct(items, [getattr(item, self.key) for item in items])
 
 
 @dataclass(frozen=True)
@@ -128,10 +120,16 @@ class ListSet:
 
     @staticmethod
     def _refuse_duplicates(items: list[Any]) -> list[Any]:
-        for index, item in enumerate(items):
-            if item in items[:index]:
-                raise PydanticCustomError("duplicate", "{value} is given twice", {"value": repr(item)})
-        return items
+        return _distinct(items, items)
+
+
+def _distinct(items: list[Any], identities: list[Any]) -> list[Any]:
+    for index, identity in enumerate(identities):
+        if identity in identities[:index]:
+            raise PydanticCustomError(
+                "duplicate", "{value} is given twice", {"value": repr(identity), "index": index}
+            )
+    return items
 
 
 @dataclass(frozen=True)

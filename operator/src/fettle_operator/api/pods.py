@@ -49,8 +49,10 @@ def _within_limits(resources: "Resources") -> bool:
 
 
 def _within_limits_expression() -> str:
+    # A malformed quantity is refused by its pattern; without the guard the comparison would complain as well.
     fits = (
-        f"!has(self.requests.{name}) || !has(self.limits.{name}) || "
+        f"!has(self.requests.{name}) || !isQuantity(string(self.requests.{name})) || "
+        f"!has(self.limits.{name}) || !isQuantity(string(self.limits.{name})) || "
         f"quantity(string(self.requests.{name})).compareTo(quantity(string(self.limits.{name}))) <= 0"
         for name in ("cpu", "memory", "ephemeral__dash__storage")
     )

@@ -128,7 +128,7 @@ class Canary(KubeModel):
 
     rules = (
         Rule(
-            expression="has(self.steps[0].weight)",
+            expression="self.steps.size() == 0 || has(self.steps[0].weight)",
             message="the first of steps must set a weight, else there is nothing to wait for or to watch",
             holds=lambda self: self.steps[0].weight is not None,
             field="steps",
