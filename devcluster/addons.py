@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from devcluster import helper_images, pki, processes
+from devcluster import files, helper_images, pki, processes
 from devcluster.plan import CLUSTER_DOMAIN
 from devcluster.processes import Program
 
@@ -50,7 +50,7 @@ def start(plan: Plan, api: KubeApi, programs: Mapping[str, Path]) -> None:
         api.apply(path, manifest)
     text = corefile(plan)
     file = plan.state / "Corefile"
-    file.write_text(text)
+    files.write(file, text)
     dns = (str(programs["coredns"]), "-conf", str(file))
     storage = (
         str(programs["local-path-provisioner"]),

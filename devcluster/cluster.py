@@ -21,6 +21,7 @@ from devcluster import (
     cgroups,
     containerd,
     controlplane,
+    mounts,
     network,
     node,
     packages,
@@ -74,6 +75,7 @@ def up(instance: str, *, nodes: int | None, fake_gpus: int | None) -> Plan:
             _say(started, f"{each.name} is Ready")
         registry.wait(plan)
         _wait_for_first_pods(api)
+        _check_programs(plan)
         pki.write_admin_kubeconfig(plan, certificates)
         _say(started, f"the cluster is up; use it with: export KUBECONFIG={plan.kubeconfig}")
     return plan
@@ -101,13 +103,12 @@ def down(instance: str) -> bool:
         plan = state.plan(instance, cache_root(), wanted)
         _end_processes(plan)
         for each in plan.nodes:
-            traces.remove_shim_sockets(each)
             cgroups.remove(each.cgroup)
-        traces.unmount_below(plan.state)
         network.remove(plan)
         traces.remove_files(plan)
+        mounts.unmount_below(plan.state)
         if not state.others(instance):
-            traces.restore_sysctls(plan)
+            traces.restore_machine(plan)
         _remove_state(plan.state)
     return True
 
@@ -173,7 +174,7 @@ def _prepared(instance: str, *, nodes: int | None, fake_gpus: int | None) -> Ite
     with state.locked(folder):
         plan = state.plan(instance, cache_root(), wanted)
         traces.forget_last_boot(plan)
-        traces.record_sysctls(plan, others)
+        traces.record_machine(plan, others)
         yield plan
 
 
@@ -184,6 +185,13 @@ def _wait_for_first_pods(api: KubeApi) -> None:
         timeout_s=_FIRST_PODS_TIMEOUT_S,
         otherwise=lambda: "the default namespace got no service account; see kube-controller-manager.log",
     )
+
+
+def _check_programs(plan: Plan) -> None:
+    running = processes.running(plan.state)
+    ended = [name for name in expected_programs(plan) if name not in running]
+    if ended:
+        raise DevclusterError(f"{', '.join(ended)} ended after the start; see the logs in {plan.logs}")
 
 
 def _end_processes(plan: Plan) -> None:

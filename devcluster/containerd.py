@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devcluster import helper_images, network, processes
+from devcluster import files, helper_images, network, processes
 from devcluster.packages import BUSYBOX, CNI_PLUGINS
 from devcluster.plan import REGISTRY_NAME
 from devcluster.processes import Program
@@ -104,16 +104,13 @@ def mirrors(plan: Plan) -> dict[str, str]:
 def start(plan: Plan, node: Node) -> None:
     """Start a node's containerd, without waiting for it."""
     for registry, text in mirrors(plan).items():
-        folder = node.state / "registries" / registry
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "hosts.toml").write_text(text)
-    cni = node.state / "cni"
-    cni.mkdir(parents=True, exist_ok=True)
-    (cni / "10-pods.conflist").write_text(json.dumps(network.cni_configuration(node), indent=2))
+        files.write(node.state / "registries" / registry / "hosts.toml", text)
+    pods = json.dumps(network.cni_configuration(node), indent=2)
+    files.write(node.state / "cni" / "10-pods.conflist", pods)
     node.run.mkdir(parents=True, exist_ok=True)
     node.images.mkdir(parents=True, exist_ok=True)
     file = node.state / "containerd.toml"
-    file.write_text(config(node))
+    files.write(file, config(node))
     argv = ("containerd", "--config", str(file))
     processes.ensure(
         plan.state, Program(name(node), argv, node.namespace, configuration=config(node)), plan.logs

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from devcluster import files, processes
 from devcluster import pki as identities
-from devcluster import processes
 from devcluster.plan import API_PORT
 from devcluster.processes import Program
 from devcluster.waiting import wait_until
@@ -29,7 +29,7 @@ _START_TIMEOUT_S = 60
 def start_api(plan: Plan, pki: Pki, programs: Mapping[str, Path]) -> None:
     """Start etcd and the API server, without waiting for them."""
     audit = json.dumps(audit_policy(), indent=2)
-    (plan.state / "audit-policy.yaml").write_text(audit)
+    files.write(plan.state / "audit-policy.yaml", audit)
     _run(plan, programs, ETCD, etcd_arguments(plan, pki))
     _run(plan, programs, API_SERVER, api_server_arguments(plan, pki), configuration=audit)
 
@@ -118,7 +118,12 @@ def controller_manager_arguments(plan: Plan, pki: Pki) -> list[str]:
         f"--authorization-kubeconfig={kubeconfig}",
         "--bind-address=127.0.0.1",
         "--leader-elect=false",
+        # Its default is a folder of the host, which it would make.
+        f"--flex-volume-plugin-dir={plan.first.state / 'volume-plugins'}",
         "--use-service-account-credentials",
+        # Every controller asks for a token of its own first, which the defaults stretch over five seconds.
+        "--kube-api-qps=200",
+        "--kube-api-burst=400",
         f"--root-ca-file={pki.ca.cert}",
         f"--service-account-private-key-file={pki.service_accounts.key}",
         f"--cluster-signing-cert-file={pki.ca.cert}",

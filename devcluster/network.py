@@ -6,18 +6,17 @@ no say between nodes. The host takes part with one device and a few routes, and 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devcluster.shell import run
+from devcluster import mounts
+from devcluster.shell import output, run
 
 if TYPE_CHECKING:
     from devcluster.plan import Node, Plan
 
-NAMESPACES = Path("/run/netns")
 _SWITCH = "switch"
 _HOST_PORT = "host"
 _UPLINK = "eth0"
@@ -35,10 +34,9 @@ def ensure(plan: Plan) -> None:
 
 def remove(plan: Plan) -> None:
     """Remove the cluster's network; its devices and routes go with their namespaces."""
-    for node in plan.nodes:
-        _remove_namespace(node.namespace)
-    run(["ip", "link", "delete", plan.device], check=False)
-    _remove_namespace(plan.device)
+    if is_taken(plan.index):
+        run(["ip", "link", "delete", plan.device])
+    mounts.unmount_below(plan.switch.parent)
 
 
 def is_taken(index: int) -> bool:
@@ -84,13 +82,13 @@ def cni_configuration(node: Node) -> dict[str, Any]:
 
 def cni_network(node: Node) -> str:
     """Return the name that the CNI plugins know a node's pod network by."""
-    return f"{node.namespace}-pods"
+    return f"{node.cgroup}-pods"
 
 
 def _ensure_switch(plan: Plan) -> None:
-    _ensure_namespace(plan.device)
-    inside = ("ip", "-n", plan.device)
-    if _SWITCH not in _devices(plan.device):
+    _ensure_namespace(plan.switch)
+    inside = _ip(plan.switch)
+    if _SWITCH not in _devices(plan.switch):
         run([*inside, "link", "add", _SWITCH, "type", "bridge", "stp_state", "0", "forward_delay", "0"])
     if not is_taken(plan.index):
         # A pair whose other half was lost is gone as a whole, so one end tells for both.
@@ -105,25 +103,12 @@ def _ensure_switch(plan: Plan) -> None:
 
 def _ensure_node(plan: Plan, node: Node) -> None:
     _ensure_namespace(node.namespace)
-    inside = ("ip", "-n", node.namespace)
-    switch = ("ip", "-n", plan.device)
+    inside = _ip(node.namespace)
+    switch = _ip(plan.switch)
     if _UPLINK not in _devices(node.namespace):
-        run(
-            [
-                *switch,
-                "link",
-                "add",
-                node.port,
-                "type",
-                "veth",
-                "peer",
-                "name",
-                _UPLINK,
-                "netns",
-                node.namespace,
-            ]
-        )
-    run([*switch, "link", "set", node.port, "master", _SWITCH, "up"])
+        peer = ("peer", "name", _UPLINK, "netns", node.namespace)
+        run([*switch, "link", "add", node.name, "type", "veth", *peer])
+    run([*switch, "link", "set", node.name, "master", _SWITCH, "up"])
     run([*inside, "link", "set", "lo", "up"])
     run([*inside, "address", "replace", f"{node.address}/24", "dev", _UPLINK])
     run([*inside, "link", "set", _UPLINK, "up"])
@@ -136,29 +121,21 @@ def _ensure_node(plan: Plan, node: Node) -> None:
     _set_inside(node.namespace, "net/bridge/bridge-nf-call-iptables", "1")
 
 
-def _ensure_namespace(name: str) -> None:
-    path = NAMESPACES / name
-    if path.exists() and not _is_mounted(path):
-        # A file left behind by a reboot, where /run is not kept in memory.
-        path.unlink()
-    if not path.exists():
-        run(["ip", "netns", "add", name])
+def _ensure_namespace(path: Path) -> None:
+    # Not `ip netns add`, which would leave /run/netns mounted on itself for ever.
+    if not mounts.below(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        run(["unshare", f"--net={path}", "true"])
 
 
-def _remove_namespace(name: str) -> None:
-    path = NAMESPACES / name
-    if path.exists():
-        run(["ip", "netns", "delete", name], check=False)
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+def _ip(namespace: Path) -> tuple[str | Path, ...]:
+    # Not `ip -n`, which knows only the names under /run/netns.
+    return ("nsenter", f"--net={namespace}", "--", "ip")
 
 
-def _is_mounted(path: Path) -> bool:
-    return path.stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
-
-
-def _devices(namespace: str) -> set[str]:
-    found = json.loads(run(["ip", "-n", namespace, "-json", "link", "show"]).stdout)
+def _devices(namespace: Path) -> set[str]:
+    found = json.loads(output([*_ip(namespace), "-json", "link", "show"]))
     return {device["ifname"] for device in found}
 
 
@@ -167,6 +144,6 @@ def _ensure_bridge_filter() -> None:
         run(["modprobe", "br_netfilter"])
 
 
-def _set_inside(namespace: str, key: str, value: str) -> None:
+def _set_inside(namespace: Path, key: str, value: str) -> None:
     # /proc/sys/net shows the namespace of whoever looks.
-    run(["nsenter", f"--net={NAMESPACES / namespace}", "--", "tee", f"/proc/sys/{key}"], stdin=value)
+    run(["nsenter", f"--net={namespace}", "--", "tee", f"/proc/sys/{key}"], stdin=value)

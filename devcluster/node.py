@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from devcluster import cgroups, containerd, pki, processes
+from devcluster import cgroups, containerd, files, pki, processes
 from devcluster.plan import CLUSTER_DOMAIN
 from devcluster.processes import Program
 from devcluster.waiting import wait_until
@@ -24,10 +24,10 @@ def start(plan: Plan, node: Node, programs: Mapping[str, Path]) -> None:
     """Start a node's kubelet and kube-proxy, without waiting for them."""
     cgroups.ensure(node.cgroup)
     # Empty: the host's resolver cannot be reached from the cluster's network.
-    (node.state / "resolv.conf").write_text("")
+    files.write(node.state / "resolv.conf", "")
     kubelet = json.dumps(kubelet_config(plan, node), indent=2)
     file = node.state / "kubelet.yaml"
-    file.write_text(kubelet)
+    files.write(file, kubelet)
     argv = (str(programs["kubelet"]), *kubelet_arguments(plan, node, file))
     processes.ensure(
         plan.state, Program(pki.kubelet(node), argv, node.namespace, configuration=kubelet), plan.logs
@@ -35,7 +35,7 @@ def start(plan: Plan, node: Node, programs: Mapping[str, Path]) -> None:
 
     proxy = json.dumps(proxy_config(plan, node), indent=2)
     file = node.state / "kube-proxy.yaml"
-    file.write_text(proxy)
+    files.write(file, proxy)
     argv = (str(programs["kube-proxy"]), f"--config={file}")
     processes.ensure(
         plan.state, Program(proxy_name(node), argv, node.namespace, configuration=proxy), plan.logs

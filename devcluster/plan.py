@@ -31,10 +31,8 @@ class Node:
     """One node: a network namespace with a container runtime and a kubelet of its own."""
 
     name: str
-    namespace: str
-    """The network namespace, under /run/netns."""
-    port: str
-    """The node's port on the cluster's switch, seen from the switch."""
+    namespace: Path
+    """The network namespace: a file that it is mounted on, so that it lives without a process in it."""
     address: str
     pod_cidr: str
     cgroup: str
@@ -60,7 +58,7 @@ class Plan:
 
     @property
     def device(self) -> str:
-        """The name of the cluster's only network device on the host, and of its switch's namespace."""
+        """The name of the cluster's only network device on the host."""
         return f"fettle{self.index}"
 
     @property
@@ -137,12 +135,20 @@ class Plan:
         """The administrator's kubeconfig."""
         return self.state / "kubeconfig"
 
+    @property
+    def switch(self) -> Path:
+        """The network namespace of the switch between the nodes and the host."""
+        return self._namespaces / "switch"
+
+    @property
+    def _namespaces(self) -> Path:
+        return self.run / "netns"
+
     def _node(self, number: int) -> Node:
         name = f"node{number}"
         return Node(
             name=name,
-            namespace=f"{self.device}n{number}",
-            port=f"n{number}",
+            namespace=self._namespaces / name,
             address=f"10.99.{self.index}.{number + 1}",
             pod_cidr=f"10.{244 + self.index}.{number}.0/24",
             cgroup=f"{self.device}n{number}",

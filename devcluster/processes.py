@@ -39,7 +39,7 @@ class Program:
 
     name: str
     argv: tuple[str, ...]
-    namespace: str
+    namespace: Path
     """The network namespace to run in."""
     configuration: str = ""
     """The text of its configuration files."""
@@ -51,7 +51,7 @@ class Program:
         content = "\0".join(
             [
                 *self.argv,
-                self.namespace,
+                str(self.namespace),
                 self.configuration,
                 *(f"{k}={v}" for k, v in self.environment.items()),
             ]
@@ -81,8 +81,8 @@ def ensure(state: Path, program: Program, logs: Path) -> None:
     logs.mkdir(parents=True, exist_ok=True)
     with (logs / f"{program.name}.log").open("ab") as log:
         subprocess.Popen(
-            # Not `ip netns exec`, which hides the cgroup mounts.
-            ["nsenter", f"--net=/run/netns/{program.namespace}", "--", *program.argv],
+            # Not `ip netns exec`, which would hide the cgroup mounts.
+            ("nsenter", f"--net={program.namespace}", "--", *program.argv),
             env={**_ENVIRONMENT, **program.environment, **marks},
             cwd="/",
             stdin=subprocess.DEVNULL,

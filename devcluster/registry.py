@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
-from devcluster import processes
+from devcluster import files, processes
 from devcluster.processes import Program
 from devcluster.waiting import wait_until
 
@@ -42,7 +42,7 @@ def start(plan: Plan, programs: Mapping[str, Path]) -> None:
     """Start the registry, without waiting for it."""
     text = json.dumps(config(plan), indent=2)
     file = plan.state / "registry.yaml"
-    file.write_text(text)
+    files.write(file, text)
     program = Program(
         NAME,
         (str(programs["registry"]), "serve", str(file)),

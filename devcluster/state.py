@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devcluster import files
 from devcluster.errors import DevclusterError
 from devcluster.paths import state_root
 from devcluster.plan import MAX_INSTANCES, Plan, check_counts
@@ -42,11 +43,8 @@ def store(state: Path, wanted: Wanted) -> None:
     """Record what is asked for, before anything of it is made."""
     state.mkdir(parents=True, exist_ok=True)
     state.chmod(0o700)
-    unfinished = state / f"{FILE}.new"
-    unfinished.write_text(
-        json.dumps({"index": wanted.index, "nodes": wanted.nodes, "fakeGpus": wanted.fake_gpus}, indent=2)
-    )
-    unfinished.rename(state / FILE)
+    content = {"index": wanted.index, "nodes": wanted.nodes, "fakeGpus": wanted.fake_gpus}
+    files.write(state / FILE, json.dumps(content, indent=2))
 
 
 def plan(instance: str, cache: Path, wanted: Wanted) -> Plan:

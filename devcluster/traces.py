@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devcluster import network
-from devcluster.shell import run
+from devcluster import mounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,33 +23,34 @@ SYSCTLS = (
     "vm/overcommit_memory",
     "vm/panic_on_oom",
 )
-_SYSCTL_FILE = "sysctls.json"
 _LOG_LINKS = Path("/var/log/containers")
-_CNI_RESULTS = Path("/var/lib/cni/results")
+_CNI = Path("/var/lib/cni")
+# Places that the programs offer no setting for. They are shared with any other Kubernetes on the machine.
+FOLDERS = (_LOG_LINKS, _CNI, Path("/run/containerd"), Path("/var/lib/kubelet"))
+_RECORD = "machine.json"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def record_sysctls(plan: Plan, others: Iterable[Path]) -> None:
-    """Remember the machine's settings as they were before the first of all running clusters."""
-    record = plan.state / _SYSCTL_FILE
+def record_machine(plan: Plan, others: Iterable[Path]) -> None:
+    """Remember how the machine was before the first of all running clusters."""
+    record = plan.state / _RECORD
     if record.exists():
         return
-    for other in others:
-        if (other / _SYSCTL_FILE).exists():
-            shutil.copyfile(other / _SYSCTL_FILE, record)
-            return
-    found = {
-        name: file.read_text().strip() for name in SYSCTLS if (file := Path("/proc/sys") / name).exists()
-    }
-    record.write_text(json.dumps(found, indent=2))
+    inherited = next((file for other in others if (file := other / _RECORD).exists()), None)
+    unfinished = record.with_suffix(".new")
+    unfinished.write_text(inherited.read_text() if inherited else json.dumps(_machine(), indent=2))
+    unfinished.rename(record)
 
 
-def restore_sysctls(plan: Plan) -> None:
-    """Give the machine its settings back."""
-    record = plan.state / _SYSCTL_FILE
+def restore_machine(plan: Plan) -> None:
+    """Give the machine its settings back, and take away the folders that it did not have."""
+    record = plan.state / _RECORD
     if record.exists():
-        for name, value in json.loads(record.read_text()).items():
+        before = json.loads(record.read_text())
+        for name, value in before["sysctls"].items():
             (Path("/proc/sys") / name).write_text(value)
+        for folder in before["absentFolders"]:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def forget_last_boot(plan: Plan) -> None:
@@ -59,40 +58,35 @@ def forget_last_boot(plan: Plan) -> None:
     marker = plan.run / "boot-id"
     now = _BOOT_ID.read_text()
     if plan.run.exists() and (not marker.exists() or marker.read_text() != now):
-        unmount_below(plan.run)
+        mounts.unmount_below(plan.run)
         shutil.rmtree(plan.run)
     plan.run.mkdir(parents=True, exist_ok=True)
     marker.write_text(now)
 
 
-def remove_shim_sockets(node: Node) -> None:
-    """Remove the sockets of a node's containers, which containerd places outside of its own folders."""
-    for address in node.run.glob("containerd/io.containerd.runtime.v2.task/*/*/address"):
-        Path(address.read_text().strip().removeprefix("unix://")).unlink(missing_ok=True)
-
-
 def remove_files(plan: Plan) -> None:
-    """Remove the files that kubelet and the CNI plugins keep in fixed places."""
+    """Remove what the cluster's own pods have in folders that are shared."""
     if _LOG_LINKS.is_dir():
         for link in _LOG_LINKS.iterdir():
             if link.is_symlink() and link.readlink().is_relative_to(plan.state):
                 link.unlink()
     for node in plan.nodes:
-        for result in _CNI_RESULTS.glob(f"{network.cni_network(node)}-*"):
-            result.unlink()
+        for task in _tasks(node):
+            address = task / "address"
+            if address.exists():
+                Path(address.read_text().strip().removeprefix("unix://")).unlink(missing_ok=True)
+            for result in (_CNI / "results").glob(f"*-{task.name}-*"):
+                result.unlink()
 
 
-def unmount_below(folder: Path) -> None:
-    """Unmount everything below a folder, the innermost first."""
-    for point in reversed(mounts_below(folder, Path("/proc/self/mountinfo").read_text())):
-        run(["umount", "--lazy", point])
+def _tasks(node: Node) -> Iterable[Path]:
+    """Return containerd's folder for each container that has not ended in an orderly way."""
+    return (node.run / "containerd").glob("io.containerd.runtime.v2.task/*/*")
 
 
-def mounts_below(folder: Path, mountinfo: str) -> list[Path]:
-    """Return the mount points below a folder, in the order in which they were mounted."""
-    points = [Path(_unescaped(line.split()[4])) for line in mountinfo.splitlines()]
-    return [point for point in points if point.is_relative_to(folder)]
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+def _machine() -> dict[str, object]:
+    settings = {name: Path("/proc/sys") / name for name in SYSCTLS}
+    return {
+        "sysctls": {name: file.read_text().strip() for name, file in settings.items() if file.exists()},
+        "absentFolders": [str(folder) for folder in FOLDERS if not folder.exists()],
+    }
