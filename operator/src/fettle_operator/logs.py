@@ -41,3 +41,14 @@ def configure_logging(settings: Logging) -> None:
     if settings.level != "debug":
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.WARNING)
+        # On the handler: a filter of a logger does not see what the loggers below it write.
+        handler.addFilter(_as_a_sentence)
+
+
+def _as_a_sentence(record: logging.LogRecord) -> bool:
+    """Take the traceback off what kopf logs: it tells of lost connections, not of bugs to be found."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None and record.name.startswith(_QUIET):
+        record.msg, record.args = f"{record.getMessage()} ({type(error).__name__}: {error})", ()
+        record.exc_info = record.exc_text = None
+    return True

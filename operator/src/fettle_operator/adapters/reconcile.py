@@ -137,14 +137,10 @@ class AdapterController:
 
     async def _repair(self, job: Manifest, live: Manifest) -> None:
         """Undo what others changed. A Job of an older template is left to end: it cannot be changed."""
-        metadata = live["metadata"]
-        if (
-            metadata.get("annotations", {}).get(TEMPLATE_HASH)
-            != job["metadata"]["annotations"][TEMPLATE_HASH]
-        ):
+        if "deletionTimestamp" in live["metadata"] or _identity(job) != _identity(live):
             return
         ours = {"metadata": {"labels": job["metadata"]["labels"]}, "spec": job["spec"]}
-        if "deletionTimestamp" not in metadata and not holds(ours, live):
+        if not holds(ours, live):
             await self._cluster.apply(JOBS, job, live)
 
     async def _obstacle(self, attempt: Attempt, now: datetime) -> Obstacle | None:
@@ -159,6 +155,11 @@ class AdapterController:
             EVENTS, namespace, fields={"involvedObject.uid": regarding["metadata"]["uid"]}
         )
         return obstacle_of(attempt.pod, events) if attempt.pod else refusal_of(events)
+
+
+def _identity(job: Manifest) -> tuple[str, str | None]:
+    metadata = job["metadata"]
+    return metadata["name"], metadata.get("annotations", {}).get(TEMPLATE_HASH)
 
 
 def _again(report: Report) -> Report:
