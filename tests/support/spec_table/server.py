@@ -60,7 +60,7 @@ class Client:
     def __init__(self, server: Server, namespace: str) -> None:
         self._address = urlsplit(server.url)
         self._tls = ssl.create_default_context(cafile=str(server.ca))
-        self._headers = {"Authorization": f"Bearer {server.token}", "Accept": "application/json"}
+        self._headers = {"Authorization": f"Bearer {server.token}"}
         self._namespace = namespace
         self._own = local()
 
@@ -87,13 +87,23 @@ class Client:
         path = f"{self._path(manifest)}/{name}" + (f"/{subresource}" if subresource else "")
         return self._ask("PUT", path, manifest, dry_run, "Strict")
 
-    def get(self, path: str) -> Verdict:
-        """Read anything."""
-        return self._send("GET", path, None, "application/json")
+    def get(
+        self, kind: str, name: str = "", subresource: str = "", accept: str = "application/json"
+    ) -> Verdict:
+        """Read an object, a part of it, or all objects of a kind."""
+        place = "/".join(part for part in (_PLURALS[kind], name, subresource) if part)
+        path = f"/apis/fettle.dev/v1alpha1/namespaces/{self._namespace}/{place}"
+        return self._send("GET", path, None, "application/json", accept)
 
-    def apply(self, path: str, manifest: dict[str, Any], manager: str) -> Verdict:
-        """Apply a manifest on the server's side."""
-        return self._send("PATCH", f"{path}?fieldManager={manager}", manifest, "application/apply-patch+yaml")
+    def delete_all(self, kind: str) -> Verdict:
+        """Delete all objects of a kind."""
+        path = f"/apis/fettle.dev/v1alpha1/namespaces/{self._namespace}/{_PLURALS[kind]}"
+        return self._send("DELETE", path, None, "application/json")
+
+    def apply(self, manifest: dict[str, Any], manager: str) -> Verdict:
+        """Apply an object on the server's side, as `kubectl apply --server-side` does."""
+        path = f"{self._path(manifest)}/{manifest['metadata']['name']}?fieldManager={manager}"
+        return self._send("PATCH", path, manifest, "application/apply-patch+yaml")
 
     def _path(self, manifest: dict[str, Any]) -> str:
         plural = _PLURALS[manifest["kind"]]
@@ -105,13 +115,22 @@ class Client:
         query = f"?fieldValidation={validation}" + ("&dryRun=All" if dry_run else "")
         return self._send(method, path + query, manifest, "application/json")
 
-    def _send(self, method: str, path: str, body: dict[str, Any] | None, content_type: str) -> Verdict:
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        content_type: str,
+        accept: str = "application/json",
+    ) -> Verdict:
         connection = getattr(self._own, "connection", None)
         if connection is None:
             host, port = self._address.hostname or "", self._address.port
             connection = http.client.HTTPSConnection(host, port, context=self._tls, timeout=_TIMEOUT_S)
             self._own.connection = connection
         text = None if body is None else json.dumps(body)
-        connection.request(method, path, body=text, headers=self._headers | {"Content-Type": content_type})
+        connection.request(
+            method, path, body=text, headers=self._headers | {"Content-Type": content_type, "Accept": accept}
+        )
         with connection.getresponse() as answer:
             return Verdict(answer.status, json.loads(answer.read()))
