@@ -91,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     commands.add_parser("choose", parents=[common], help="say where the product would run")
     up = commands.add_parser("up", parents=[common], help="bring the cluster up")
-    up.add_argument("--nodes", type=int, default=1, help="nodes of the embedded cluster (kind: see kind-config.yaml)")
+    up.add_argument(
+        "--nodes", type=int, default=1, help="nodes of the embedded cluster (kind: see kind-config.yaml)"
+    )
     up.add_argument("--fake-gpus", type=int, default=0, help="GPUs that each node claims to have")
     for name, text in (
         ("down", "remove the cluster that runs here"),

@@ -44,15 +44,13 @@ class KindCluster:
         if NAME in ask([kind, "get", "clusters"]).splitlines():
             must([kind, "export", "kubeconfig", "--name", NAME, "--kubeconfig", self._kubeconfig])
         else:
-            options = ["--config", CONFIG, "--kubeconfig", self._kubeconfig, "--wait", "180s"]
-            must([kind, "create", "cluster", "--name", NAME, *options])
+            create = [kind, "create", "cluster", "--name", NAME, "--config", str(CONFIG), "--wait", "180s"]
+            must([*create, "--kubeconfig", self._kubeconfig])
         self.registry()
         self._connect_registry()
         for node in ask([kind, "get", "nodes", "--name", NAME]).split():
-            ask(
-                [self._engine, "exec", "-i", node, "sh", "-c", f"mkdir -p {_MIRRORS} && cat > {_MIRRORS}/hosts.toml"],
-                stdin=mirror_file(),
-            )
+            script = f"mkdir -p {_MIRRORS} && cat > {_MIRRORS}/hosts.toml"
+            ask([self._engine, "exec", "-i", node, "sh", "-c", script], stdin=mirror_file())
         if fake_gpus:
             self._advertise_gpus(fake_gpus)
 
@@ -76,18 +74,18 @@ class KindCluster:
         if self._registry_exists():
             ask([self._engine, "start", REGISTRY_CONTAINER])
         else:
-            ports = ["--publish", f"127.0.0.1:{PUSH_ADDRESS.rpartition(':')[2]}:5000"]
-            storage = ["--volume", f"{REGISTRY_VOLUME}:/var/lib/registry"]
-            ask([self._engine, "run", "--detach", "--name", REGISTRY_CONTAINER, *ports, *storage, REGISTRY_IMAGE])
+            port = f"--publish=127.0.0.1:{PUSH_ADDRESS.rpartition(':')[2]}:5000"
+            storage = f"--volume={REGISTRY_VOLUME}:/var/lib/registry"
+            name = f"--name={REGISTRY_CONTAINER}"
+            ask([self._engine, "run", "--detach", name, port, storage, REGISTRY_IMAGE])
         return PUSH_ADDRESS
 
     def _registry_exists(self) -> bool:
         return answers([self._engine, "container", "inspect", REGISTRY_CONTAINER])
 
     def _connect_registry(self) -> None:
-        connected = json.loads(
-            ask([self._engine, "container", "inspect", "--format", "{{json .NetworkSettings.Networks}}", REGISTRY_CONTAINER])
-        )
+        networks = "--format={{json .NetworkSettings.Networks}}"
+        connected = json.loads(ask([self._engine, "container", "inspect", networks, REGISTRY_CONTAINER]))
         if "kind" not in connected:
             ask([self._engine, "network", "connect", "kind", REGISTRY_CONTAINER])
 

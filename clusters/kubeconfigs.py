@@ -31,5 +31,7 @@ def minified(context: str, kubeconfig: Path | None = None) -> dict[str, Any]:
 
 def _view(kubeconfig: Path | None, *options: str) -> dict[str, Any]:
     chosen = [] if kubeconfig is None else [f"--kubeconfig={kubeconfig}"]
-    view: dict[str, Any] = json.loads(ask([find("kubectl"), "config", "view", *chosen, "--output=json", *options]))
+    view: dict[str, Any] = json.loads(
+        ask([find("kubectl"), "config", "view", *chosen, "--output=json", *options])
+    )
     return view

@@ -26,7 +26,9 @@ def ask(command: Sequence[str | Path], *, stdin: str | None = None, timeout_s: f
     done = _run(command, stdin=stdin, timeout_s=timeout_s, capture=True)
     if done.returncode != 0:
         last = " | ".join(line.strip() for line in done.stderr.strip().splitlines()[-3:])
-        raise ClustersError(f"`{_text(command)}` failed with exit code {done.returncode}: {last or 'it said nothing'}")
+        raise ClustersError(
+            f"`{_text(command)}` failed with exit code {done.returncode}: {last or 'it said nothing'}"
+        )
     return done.stdout.strip()
 
 

@@ -65,7 +65,9 @@ class Buildah:
 
     def prune(self, repository: str) -> None:
         """Remove all but the newest images of one name."""
-        listed = json.loads(ask([*self._base, "images", "--json", "--filter", f"reference={repository}:*"]) or "[]")
+        listed = json.loads(
+            ask([*self._base, "images", "--json", "--filter", f"reference={repository}:*"]) or "[]"
+        )
         for identity in outdated(listed, repository):
             ask([*self._base, "rmi", identity])
 
@@ -87,7 +89,9 @@ class Engine:
     def build(self, recipe: Recipe) -> float:
         """Build an image and return the seconds it took."""
         # Only BuildKit knows secrets and cache keys by content; recent Docker uses it by default.
-        return work(f"build {recipe.name}", ["env", "DOCKER_BUILDKIT=1", self._program, *engine_build(recipe)])
+        return work(
+            f"build {recipe.name}", ["env", "DOCKER_BUILDKIT=1", self._program, *engine_build(recipe)]
+        )
 
     def push(self, reference: str, address: str) -> None:
         """Push an image to a registry that speaks plain HTTP."""
@@ -122,7 +126,13 @@ def buildah_build(recipe: Recipe) -> list[str]:
 def buildah_push(reference: str, address: str) -> list[str]:
     """Return buildah's command for a push; zstd at its fastest, because gzip would take minutes for gigabytes."""
     compression = ["--compression-format", "zstd", "--compression-level", "1"]
-    return ["push", "--tls-verify=false", *compression, reference, f"docker://{pushed_name(reference, address)}"]
+    return [
+        "push",
+        "--tls-verify=false",
+        *compression,
+        reference,
+        f"docker://{pushed_name(reference, address)}",
+    ]
 
 
 def engine_build(recipe: Recipe) -> list[str]:

@@ -44,9 +44,14 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("build", help="build what changed, and write build/images.yaml for Helm")
     command.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"one of {', '.join(image.name for image in IMAGES)}; all if left out"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"one of {', '.join(image.name for image in IMAGES)}; all if left out",
     )
-    command.add_argument("--push", action="store_true", help="push to the registry that the cluster pulls from")
+    command.add_argument(
+        "--push", action="store_true", help="push to the registry that the cluster pulls from"
+    )
     command.set_defaults(command=_build)
 
     command = commands.add_parser("names", help="print the full name of every image of this working tree")

@@ -60,7 +60,13 @@ def look(environ: Mapping[str, str] = os.environ) -> Host:
     repositories: tuple[Repository, ...] = ()
     options: tuple[str, ...] = ()
     if shutil.which("apt-get") is not None and _is_debian(Path("/etc/os-release")):
-        targets = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
+        targets = [
+            "apt-get",
+            "indextargets",
+            "--format",
+            "$(REPO_URI) $(RELEASE) $(COMPONENT)",
+            "Created-By: Packages",
+        ]
         repositories = debian_repositories(ask(targets).splitlines())
         options = proxy_options(ask(["apt-config", "dump"]).splitlines())
     return Host(ca if ca.exists() else None, index, repositories, options)
@@ -68,7 +74,7 @@ def look(environ: Mapping[str, str] = os.environ) -> Host:
 
 def debian_repositories(lines: Iterable[str]) -> tuple[Repository, ...]:
     """Return Debian's own repositories among `URI SUITE COMPONENT` lines; other vendors' are left out."""
-    found = {}
+    found: dict[Repository, None] = {}
     for line in lines:
         uri, suite, component = line.split()
         if suite in _SUITES and component == "main":

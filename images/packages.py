@@ -40,5 +40,12 @@ def install(needed: Mapping[str, str]) -> None:
 
 def apt_commands(packages: Sequence[str]) -> list[list[str]]:
     """Return the commands that install packages, waiting for whoever else uses apt now."""
-    apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", f"DPkg::Lock::Timeout={_LOCK_TIMEOUT_S}", "-qq"]
+    apt = [
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "-o",
+        f"DPkg::Lock::Timeout={_LOCK_TIMEOUT_S}",
+        "-qq",
+    ]
     return [[*apt, "update"], [*apt, "install", "-y", "--no-install-recommends", *packages]]

@@ -30,7 +30,9 @@ def ask(command: Sequence[str | Path]) -> str:
     done = _run(command)
     if done.returncode != 0:
         last = " | ".join(line.strip() for line in done.stderr.strip().splitlines()[-3:])
-        raise ImagesError(f"`{_text(command)}` failed with exit code {done.returncode}: {last or 'it said nothing'}")
+        raise ImagesError(
+            f"`{_text(command)}` failed with exit code {done.returncode}: {last or 'it said nothing'}"
+        )
     return done.stdout.strip()
 
 

@@ -8,14 +8,9 @@ import urllib.request
 from images.builder import pushed_name
 
 _TIMEOUT_S = 5
-_MANIFESTS = ", ".join(
-    (
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-    )
-)
+_OCI = "application/vnd.oci.image"
+_DOCKER = "application/vnd.docker.distribution"
+_MANIFESTS = f"{_OCI}.manifest.v1+json, {_OCI}.index.v1+json, {_DOCKER}.manifest.v2+json, {_DOCKER}.manifest.list.v2+json"
 
 
 def has(reference: str, address: str) -> bool:

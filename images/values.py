@@ -14,7 +14,10 @@ FILE = "build/images.yaml"
 
 def render(tags: Mapping[str, str]) -> str:
     """Return values that name the tag of every image the chart knows."""
-    lines = ["# Written by `python3 -m images build`: the tags of the images made from this working tree.", "images:"]
+    lines = [
+        "# Written by `python3 -m images build`: the tags of the images made from this working tree.",
+        "images:",
+    ]
     for image in IMAGES:
         if image.in_chart:
             lines += [f"  {image.name}:", f'    tag: "{tags[image.name]}"']

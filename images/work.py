@@ -10,7 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from images import base, content, host, packages, registry, values
 from images.builder import Buildah, Engine, Recipe
@@ -75,28 +75,21 @@ def make_base(workshop: Workshop) -> None:
 def build(workshop: Workshop, images: Sequence[Image], *, push: bool) -> None:
     """Build what is not there yet and push what the registry lacks."""
     with _PendingRegistry() if push else _no_registry() as pending, _alone(workshop.folder):
-        references = {image.name: workshop.reference(image) for image in images}
+        # All names are taken before anything is built: the working tree may change meanwhile.
+        references = {image.name: workshop.reference(image) for image in IMAGES}
         # While a registry is still being built or started, building goes on; only pushing waits for it.
         address = pending.address(_REGISTRY_HEAD_START_S) if pending else None
-        absent = [image for image in images if address is None or not registry.has(references[image.name], address)]
+        absent = [
+            image for image in images if address is None or not registry.has(references[image.name], address)
+        ]
         for image in images:
             if image not in absent:
                 say(f"{image.name}: {references[image.name]} is in the registry already")
         longest = _build_missing(workshop, absent, references)
         if pending:
             _push_missing(workshop, absent, references, pending.address())
-        write_values(workshop)
+        _write_values(references)
         _clean_up(workshop, absent, measure=longest > _LONG_BUILD_S)
-
-
-def write_values(workshop: Workshop) -> None:
-    """Write the Helm values that name every image of this working tree."""
-    file = REPOSITORY / values.FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    tags = {image.name: workshop.reference(image).rpartition(":")[2] for image in IMAGES}
-    fresh = file.with_suffix(f".{os.getpid()}")
-    fresh.write_text(values.render(tags))
-    fresh.replace(file)
 
 
 def _build_missing(workshop: Workshop, images: Sequence[Image], references: Mapping[str, str]) -> float:
@@ -124,6 +117,16 @@ def _push_missing(
         if not registry.has(references[image.name], address):
             workshop.builder.push(references[image.name], address)
             say(f"{image.name}: {references[image.name]} is in the registry")
+
+
+def _write_values(references: Mapping[str, str]) -> None:
+    file = REPOSITORY / values.FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_suffix(f".{os.getpid()}")
+    fresh.write_text(
+        values.render({name: reference.rpartition(":")[2] for name, reference in references.items()})
+    )
+    fresh.replace(file)
 
 
 def _clean_up(workshop: Workshop, images: Sequence[Image], *, measure: bool) -> None:
@@ -160,7 +163,7 @@ class _PendingRegistry:
     def __init__(self) -> None:
         self._address: str | None = None
 
-    def __enter__(self) -> _PendingRegistry:
+    def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "clusters", "registry"], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
         )
