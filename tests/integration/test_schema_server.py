@@ -214,8 +214,14 @@ def test_an_autoscaler_reads_the_scale_of_a_deployment_that_names_no_number(clie
 
 
 def test_a_strategy_can_be_exchanged_by_apply(client: Client) -> None:
-    for strategy in (None, {"canary": {"steps": [{"weight": 10}]}}, {"replace": {}}, {"blueGreen": {}}):
-        spec = MINIMAL_SPECS["InferenceDeployment"] | ({"strategy": strategy} if strategy else {})
+    strategies: tuple[dict[str, Any], ...] = (
+        {},
+        {"strategy": {"canary": {"steps": [{"weight": 10}]}}},
+        {"strategy": {"replace": {}}},
+        {"strategy": {"blueGreen": {}}},
+    )
+    for strategy in strategies:
+        spec = MINIMAL_SPECS["InferenceDeployment"] | strategy
         answer = client.apply(manifest("InferenceDeployment", spec), manager="git")
         assert answer.accepted, answer.message
 

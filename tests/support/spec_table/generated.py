@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from fettle_operator.api.base import KubeModel
 from fettle_operator.api.kinds import KINDS
 from fettle_operator.crd.schema import schema_of
 from spec_table.rows import REMOVE, Row, changed, value_at
@@ -92,7 +93,8 @@ def _row(kind: str, spec: dict[str, Any], path: str, probe: Probe) -> Row:
 def _spec_schema(kind: str) -> dict[str, Any]:
     (model,) = (model for model in KINDS if model.info.kind == kind)
     spec = model.model_fields["spec"].annotation
-    assert spec is not None
+    assert isinstance(spec, type)
+    assert issubclass(spec, KubeModel)
     return schema_of(spec, "spec")
 
 

@@ -140,7 +140,7 @@ class ObjectMeta(BaseModel):
 
 
 class Resource(KubeModel):
-    """A whole object. Kinds add `kind`, `spec` and `status`."""
+    """A whole object. Kinds add `kind` and say what `spec` and `status` are."""
 
     info: ClassVar[ResourceInfo]
     transition_rules: ClassVar[tuple[TransitionRule, ...]] = ()
@@ -148,6 +148,8 @@ class Resource(KubeModel):
 
     api_version: Literal["fettle.dev/v1alpha1"] = "fettle.dev/v1alpha1"
     metadata: ObjectMeta
+    spec: KubeModel
+    status: StatusModel = Field(default_factory=StatusModel)
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> Self:
