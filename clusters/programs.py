@@ -65,8 +65,8 @@ def _run(
             check=False,
             cwd=REPOSITORY,
         )
-    except FileNotFoundError as error:
-        raise ClustersError(f"the program {command[0]} is not installed") from error
+    except OSError as error:
+        raise ClustersError(f"the program {command[0]} cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise ClustersError(f"`{_text(command)}` did not end within {timeout_s:.0f} s") from error
 

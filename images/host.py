@@ -84,7 +84,7 @@ def debian_repositories(lines: Iterable[str]) -> tuple[Repository, ...]:
 
 def proxy_options(lines: Iterable[str]) -> tuple[str, ...]:
     """Return those lines of apt's configuration that say through whom and how strictly to fetch."""
-    kept = re.compile(r'Acquire::(https?::([\w.-]+::)?Proxy|Check-Valid-Until|Check-Date) "[^"]+";')
+    kept = re.compile(r'Acquire::(https?::Proxy(::[\w.-]+)?|Check-Valid-Until|Check-Date) "[^"]+";')
     return tuple(line for line in lines if kept.fullmatch(line))
 
 
