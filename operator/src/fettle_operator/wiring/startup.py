@@ -37,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 _GRACE_S = 8.0
 """Time that passes under way have to finish after SIGTERM; the pod's own grace is longer."""
-_SILENCE_S = 30.0
-"""A watch that says nothing, not even a bookmark, for so long is taken for dead."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,6 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False  # events are posted by the frame, on transitions
     settings.networking.request_timeout = 20
     settings.watching.chunk_size = 500
-    settings.watching.inactivity_timeout = _SILENCE_S
     for resource in CHILDREN:
         selector = (resource.group, resource.version, resource.plural)
         settings.watching.label_selectors[selector] = MANAGED_SELECTOR
