@@ -228,6 +228,7 @@ def _say(started: float, text: str) -> None:
 
 def kubeconfig(instance: str) -> Path:
     """Return where the administrator's kubeconfig of a running cluster lies."""
+    packages.check_machine()
     path = state_root(instance) / "kubeconfig"
     if not path.exists():
         raise DevclusterError("no cluster is up; bring one up with `python3 -m devcluster up`")
