@@ -100,8 +100,8 @@ FULL: list[dict[str, Any]] = [
         "arms": [
             main(0),
             *({"name": f"v{n}", "bounds": bounds(n, n), "revision": "rev-c"} for n in range(1, 31)),
-        ]
-        + [{"name": "v31", "bounds": bounds(31, 9999), "revision": "rev-c"}],
+            {"name": "v31", "bounds": bounds(31, 9999), "revision": "rev-c"},
+        ],
         "pins": {f"p{n}": "rev-a" for n in range(128)},
         "models": [f"m{'x' * 120}/{n}" for n in range(16)],
     },

@@ -18,8 +18,6 @@ class Layout:
     """Address of the TLS listener, opened when there is a certificate."""
     metrics: str = ":9101"
     """Address of HAProxy's own Prometheus metrics."""
-    peer: str = "127.0.0.1:9103"
-    """Where a new HAProxy process takes over the counters of the old one after a reload."""
     threads: int = 2
     max_connections: int = 4096
     certificate: Path | None = None

@@ -31,8 +31,6 @@ _BUFFER_BYTES: Final = 65_536
 _MAX_UNDECLARED_BODY_BYTES: Final = 40_960
 """A body without Content-Length must fit into the buffer beside the largest allowed headers."""
 
-_PEER: Final = "router"
-
 _HEADERS_THAT_STAY_HERE: Final = (
     "authorization",
     "cookie",
@@ -66,7 +64,7 @@ def render(
 
     `throttled` are the clients that have used up their tokens, with the seconds that they have to wait.
     """
-    rules = [*_global(layout), *_defaults(), *_counters(layout), *_frontend(table, layout), *_inside(layout)]
+    rules = [*_global(layout), *_defaults(), *_counters(), *_frontend(table, layout), *_inside(layout)]
     sizes = [f"{pool.name} {pool.port} {len(slots[pool.name])}" for pool in table.pools]
     structure = hashlib.sha256("\n".join([*rules, *sizes]).encode()).hexdigest()
     backends = [line for pool in table.pools for line in _backend(pool.name, pool.port, slots[pool.name])]
@@ -95,7 +93,6 @@ def _global(layout: Layout) -> list[str]:
         f"    tune.bufsize {_BUFFER_BYTES}",
         "    tune.maxrewrite 1024",
         "    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets",
-        f"    localpeer {_PEER}",
         "",
     ]
 
@@ -107,6 +104,8 @@ def _defaults() -> list[str]:
         # Without it HAProxy holds small chunks back and the first token of a stream comes 200 ms late.
         "    option http-no-delay",
         "    option abortonclose",
+        # On a reload a quiet connection is closed with its next answer, not under the client's next request.
+        "    option idle-close-on-response",
         "    option http-restrict-req-hdr-names delete",
         "    option redispatch 1",
         "    retries 1",
@@ -136,17 +135,14 @@ def _own_errors() -> Iterator[str]:
         yield f"http-error status {status} content-type application/json string {_error(status, code, message)}"
 
 
-def _counters(layout: Layout) -> list[str]:
+def _counters() -> list[str]:
+    """Tables of counters; they begin anew with a reload, because HAProxy's local peers did not hand them over."""
     return [
-        "peers local",
-        f"    bind {layout.peer}",
-        f"    server {_PEER}",
-        "",
         "backend clients_used",
-        "    stick-table type string len 64 size 16k expire 10m store gpc0,gpc0_rate(60s),conn_cur peers local",
+        "    stick-table type string len 64 size 16k expire 10m store gpc0,gpc0_rate(60s),conn_cur",
         "",
         "backend revisions_used",
-        "    stick-table type string len 80 size 1k expire 24h store http_req_cnt,http_fail_cnt,http_err_cnt peers local",
+        "    stick-table type string len 80 size 1k expire 24h store http_req_cnt,http_fail_cnt,http_err_cnt",
         "",
     ]
 

@@ -84,7 +84,7 @@ class Runtime:
         return tuple(_endpoint(server) for server in found)
 
     async def counters(self) -> list[Counters]:
-        """Return the requests counted for each revision since HAProxy started, reloads included."""
+        """Return the requests counted for each revision since HAProxy last started or reloaded."""
         lines = (await self._ask("show table revisions_used")).splitlines()
         return [_counters(line) for line in lines if " key=" in line]
 

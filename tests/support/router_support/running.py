@@ -108,8 +108,8 @@ class Answered:
 async def running(directory: Path, **layout: Any) -> AsyncIterator[Router]:
     """Run a router that serves nothing yet."""
     require_haproxy()
-    ports = free_ports(4)
-    addresses = dict(zip(("clients", "metrics", "peer", "tls_clients"), map(_loopback, ports), strict=True))
+    ports = free_ports(3)
+    addresses = dict(zip(("clients", "metrics", "tls_clients"), map(_loopback, ports), strict=True))
     surroundings = Layout(directory=directory, **(addresses | {"threads": 1} | layout))
     engine = Engine(surroundings)
     connector = aiohttp.TCPConnector(limit=0)
