@@ -1,0 +1,106 @@
+"""Programs are built once, completely or not at all, by whoever asks first."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from devcluster import binaries, build
+from devcluster.errors import DevclusterError
+
+# Stands in for Go: says its version, and makes what `-o` names (a folder gets one file for each package).
+GO = """#!/bin/sh
+echo "$@" >> "$GO_CALLS"
+if [ "$1" = version ]; then echo "go version go$GO_VERSION linux/amd64"; exit 0; fi
+while [ "$1" != -o ]; do shift; done
+target=$2; shift 2
+case "$target" in
+  */) for package in "$@"; do echo built > "$target${package##*/}"; done;;
+  *) echo built > "$target";;
+esac
+if [ -n "$GO_FAILS" ]; then echo "main.go:1:1: syntax error" >&2; exit 1; fi
+"""
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "go").write_text(GO)
+    (folder / "go").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("FETTLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GO_CALLS", str(tmp_path / "calls"))
+    monkeypatch.setenv("GO_VERSION", "1.25.1")
+    return tmp_path / "calls"
+
+
+def builds(calls: Path) -> list[str]:
+    return [line for line in calls.read_text().splitlines() if line.startswith("build")]
+
+
+def test_the_programs_of_one_module_are_built_by_one_command(calls: Path) -> None:
+    made = build.ensure(["kubelet", "kube-apiserver"])
+    assert [path.read_text() for path in made.values()] == ["built\n", "built\n"]
+    assert len(builds(calls)) == 1
+
+
+def test_what_is_in_the_cache_is_not_built_again(calls: Path) -> None:
+    build.ensure(["etcd"])
+    build.ensure(["etcd"])
+    assert len(builds(calls)) == 1
+
+
+def test_callers_at_the_same_time_build_once(calls: Path) -> None:
+    callers = [threading.Thread(target=build.ensure, args=(["etcd"],)) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(builds(calls)) == 1
+
+
+def test_a_build_that_fails_leaves_no_program_and_says_why(
+    calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GO_FAILS", "yes")
+    with pytest.raises(DevclusterError, match=r"building etcd failed: main\.go:1:1: syntax error"):
+        build.ensure(["etcd"])
+    assert calls.exists()
+    assert not binaries.path("etcd").exists()
+    assert not list(binaries.path("etcd").parent.glob(".building-*"))
+
+
+@pytest.mark.usefixtures("calls")
+def test_an_old_go_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GO_VERSION", "1.19.8")
+    with pytest.raises(DevclusterError, match=r"Go 1\.19 is too old; install Go 1\.24"):
+        build.ensure(["etcd"])
+
+
+def test_a_program_nobody_builds_is_refused_with_the_list_of_those_that_are() -> None:
+    with pytest.raises(DevclusterError, match="no program named 'docker'; it builds etcd, kube-apiserver"):
+        build.ensure(["docker"])
+
+
+@pytest.mark.parametrize("module", binaries.MODULES, ids=lambda module: str(module.name))
+def test_every_module_pins_its_version_and_all_checksums(module: binaries.GoModule) -> None:
+    assert module.version.startswith("v")
+    assert f"{module.requirement} {module.version} h1:" in (module.folder / "go.sum").read_text()
+
+
+def test_another_pin_means_another_place_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = binaries.module_of("etcd")
+    before = module.key
+    copy = tmp_path / "etcd"
+    copy.mkdir()
+    for name in ("go.mod", "go.sum"):
+        (copy / name).write_text((module.folder / name).read_text().replace("v3.6.6", "v3.6.7"))
+    monkeypatch.setattr(binaries, "GO_FOLDER", tmp_path)
+    assert module.version == "v3.6.7"
+    assert module.key != before
