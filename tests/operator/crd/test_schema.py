@@ -7,7 +7,7 @@ import pytest
 from pydantic import ConfigDict, Field, StringConstraints
 
 from fettle_operator.api.base import KubeModel, Timestamp
-from fettle_operator.api.markers import IntOrString, ListMap, ListSet, Rule, exactly_one_of
+from fettle_operator.api.markers import IntOrString, ListMap, ListSet, Rule, Takes, exactly_one_of
 from fettle_operator.crd.schema import SchemaError, schema_of
 
 Word = Annotated[str, Field(max_length=8)]
@@ -55,8 +55,16 @@ def _field(arguments: dict[str, Any]) -> Any:
     [
         pytest.param(Word, {"type": "string", "maxLength": 8}, id="a string"),
         pytest.param(
-            Annotated[str, Field(min_length=1, max_length=8, pattern="^a$")],
-            {"type": "string", "minLength": 1, "maxLength": 8, "pattern": "^a$"},
+            Annotated[str, Field(min_length=1, max_length=8, pattern=r"^a\.$"), Takes("an a and a dot")],
+            {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 8,
+                "pattern": r"^a\.$",
+                "x-kubernetes-validations": [
+                    {"rule": r'self.matches(r"^a\.$")', "message": "must be an a and a dot"}
+                ],
+            },
             id="a string with every bound",
         ),
         pytest.param(Small, {"type": "integer", "minimum": 0, "maximum": 9}, id="an integer"),
@@ -115,6 +123,12 @@ def _field(arguments: dict[str, Any]) -> Any:
                 "maximum": 9,
                 "maxLength": 4,
                 "pattern": "%$",
+                "x-kubernetes-validations": [
+                    {
+                        "rule": 'type(self) == string ? self.matches(r"%$") : type(self) == int && self >= 0 && self <= 9',
+                        "message": "must be a share",
+                    }
+                ],
             },
             id="a number or a text",
         ),
@@ -127,6 +141,12 @@ def _field(arguments: dict[str, Any]) -> Any:
                 "maximum": 9,
                 "maxLength": 4,
                 "pattern": "^(auto)$",
+                "x-kubernetes-validations": [
+                    {
+                        "rule": 'type(self) == string ? self.matches(r"^(auto)$") : type(self) == int && self >= 0 && self <= 9',
+                        "message": "must be a number or auto",
+                    }
+                ],
             },
             id="a number or a word",
         ),
@@ -210,6 +230,16 @@ def test_a_rule_becomes_cel_with_its_message_and_the_field_to_blame() -> None:
             Annotated[float | Word, IntOrString("x")], {}, "is a union of float", id="a fraction or a text"
         ),
         pytest.param(Inner | Pair, {}, "is a union", id="one of two models"),
+        pytest.param(
+            Annotated[Small | Word, IntOrString("x")], {}, "takes any text", id="a number or any text"
+        ),
+        pytest.param(
+            Annotated[str, Field(max_length=8, pattern="^a$")],
+            {},
+            "without Takes",
+            id="a pattern without words",
+        ),
+        pytest.param(Annotated[Word, Takes("a word")], {}, "without a pattern", id="words without a pattern"),
         pytest.param(Literal["a", 1], {}, "mixed types", id="words and numbers"),
         pytest.param(Literal[True], {}, "other than words and numbers", id="a literal truth"),
         pytest.param(Annotated[int, Field(ge=0, le=9, multiple_of=3)], {}, "MultipleOf", id="a multiple"),

@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from fettle_operator.api.markers import ListMap, ListSet, ResourceInfo, Rule, TransitionRule
+from fettle_operator.api.markers import ListMap, ListSet, ResourceInfo, Rule, Takes, TransitionRule
 
 __all__ = [
     "Condition",
@@ -33,8 +33,16 @@ __all__ = [
 GROUP = "fettle.dev"
 VERSION = "v1alpha1"
 
-ResourceName = Annotated[str, Field(max_length=45, min_length=1, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+ResourceName = Annotated[
+    str,
+    Field(max_length=45, min_length=1, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
+    Takes("a name of lower-case letters, digits and '-' that begins and ends with a letter or digit"),
+]
 """The name of one of our own objects: a DNS label, short enough that the names of its children fit into 63."""
+
+CamelCaseWord = Annotated[
+    str, Field(max_length=64, pattern=r"^[A-Z][A-Za-z0-9]*$"), Takes("a word in CamelCase")
+]
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -92,13 +100,9 @@ class KubeModel(BaseModel):
 class Condition(KubeModel):
     """One aspect of an object's state, as metav1.Condition has it."""
 
-    type: Annotated[str, Field(max_length=64, pattern=r"^[A-Z][A-Za-z0-9]*$")] = Field(
-        description="The aspect, in CamelCase."
-    )
+    type: CamelCaseWord = Field(description="The aspect, in CamelCase.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether the aspect holds.")
-    reason: Annotated[str, Field(max_length=64, pattern=r"^[A-Z][A-Za-z0-9]*$")] = Field(
-        description="Why, in one CamelCase word of a closed list."
-    )
+    reason: CamelCaseWord = Field(description="Why, in one CamelCase word of a closed list.")
     message: Annotated[str, Field(max_length=2048)] = Field(description="Why, in a sentence for people.")
     last_transition_time: Timestamp = Field(description="When status last changed.")
     observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = Field(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fettle_operator.api.base import KubeModel
-from fettle_operator.api.markers import Rule, at_most_one_of, exactly_one_of
+from fettle_operator.api.markers import Rule, Takes, at_most_one_of, exactly_one_of
 from fettle_operator.api.references import SecretKeyRef
 from fettle_operator.api.scalars import (
     ConfigMapKey,
@@ -26,9 +26,24 @@ ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 HeldBackShare = Annotated[
     str,
     Field(max_length=6, pattern=r"^(0|0\.[0-9]?[1-9]|[1-9](\.[0-9]{1,2})?|[1-4][0-9](\.[0-9]{1,2})?|50)%$"),
+    Takes("a share of at most half, such as 5% or 2.5%; zero is spelled 0%"),
 ]
 """A share of at most half, such as `5%`; zero has one spelling."""
-_PLACEHOLDER = r"\{[A-Za-z_][A-Za-z0-9_.]*\}"
+Template = Annotated[
+    str,
+    Field(max_length=8192, pattern=r"\{[A-Za-z_][A-Za-z0-9_.]*\}"),
+    Takes("a text with at least one column name in braces, such as {prompt}"),
+]
+SubsetName = Annotated[
+    str,
+    Field(max_length=128, pattern=r"^[A-Za-z0-9._-]+$"),
+    Takes("a name of letters, digits, '.', '_' and '-'"),
+]
+SplitName = Annotated[
+    str,
+    Field(max_length=64, pattern=r"^[A-Za-z0-9_]+([.][A-Za-z0-9_]+)*$"),
+    Takes("a name of letters, digits and '_', with '.' between them"),
+]
 
 
 class VolumeFiles(KubeModel):
@@ -57,10 +72,10 @@ class HubDataset(KubeModel):
     revision: GitRevision | None = Field(
         default=None, description="Branch, tag or commit. Left out: the default branch."
     )
-    subset: Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9._-]+$")] | None = Field(
+    subset: SubsetName | None = Field(
         default=None, description="Name of the subset (configuration), for repositories that have several."
     )
-    split: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_]+([.][A-Za-z0-9_]+)*$")] | None = Field(
+    split: SplitName | None = Field(
         default=None,
         description="Name of the split. Left out: train or validation, by the list it stands in.",
     )
@@ -149,7 +164,7 @@ class Dataset(KubeModel):
         default=None, description="What the rows are. Left out or auto: found by looking at them."
     )
     columns: Columns | None = Field(default=None, description="Names of columns that are not the usual ones.")
-    template: Annotated[str, Field(max_length=8192, pattern=_PLACEHOLDER)] | None = Field(
+    template: Template | None = Field(
         default=None,
         description="Text made from each row, with column names in braces, such as '### Q: {prompt}\\n### A: {response}'.",
     )

@@ -20,6 +20,7 @@ __all__ = [
     "ResourceInfo",
     "Rule",
     "Scale",
+    "Takes",
     "TransitionRule",
     "at_most_one_of",
     "exactly_one_of",
@@ -133,6 +134,24 @@ def _distinct(items: list[Any], identities: list[Any]) -> list[Any]:
 
 
 @dataclass(frozen=True)
+class Takes:
+    """Says in words what a pattern takes, for the person who reads the refusal."""
+
+    words: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(self._in_words, handler(source))
+
+    def _in_words(self, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            if error.errors()[0]["type"] != "string_pattern_mismatch":
+                raise
+            raise PydanticCustomError("pattern", "must be {words}", {"words": self.words}) from error
+
+
+@dataclass(frozen=True)
 class IntOrString:
     """Marks `int | str`, the one union that the API knows, and says in words what it takes."""
 
@@ -145,7 +164,7 @@ class IntOrString:
         try:
             return validate(value)
         except ValidationError as error:
-            raise PydanticCustomError("int_or_string", "should be {takes}", {"takes": self.takes}) from error
+            raise PydanticCustomError("int_or_string", "must be {takes}", {"takes": self.takes}) from error
 
 
 @dataclass(frozen=True)

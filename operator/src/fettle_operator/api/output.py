@@ -5,13 +5,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fettle_operator.api.base import KubeModel, ResourceName
-from fettle_operator.api.markers import ListSet, Rule
+from fettle_operator.api.markers import ListSet, Rule, Takes
 from fettle_operator.api.references import SecretKeyRef, SecretRef
 from fettle_operator.api.scalars import HttpUrl, ObjectName, SizeQuantity
 
 __all__ = ["MlflowTracking", "OciPush", "Output", "Push", "Store", "Tracking"]
 
 _ONLY_NEW = ("size", "storageClassName", "accessMode", "deleteWithJob")
+ImageTag = Annotated[
+    str,
+    Field(max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"),
+    Takes("a tag of letters, digits, '_', '.' and '-' that begins with a letter, digit or '_'"),
+]
 _IMAGE_PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 
 
@@ -59,10 +64,9 @@ class OciPush(KubeModel):
             max_length=255,
             pattern=rf"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{{1,5}})?(/{_IMAGE_PART})+$",
         ),
+        Takes("a registry and a repository, such as registry.example.com/team/adapter"),
     ] = Field(description="Registry and repository, such as registry.example.com/team/adapter.")
-    tag: Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")] | None = Field(
-        default=None, description="Tag. Left out: the adapter's digest."
-    )
+    tag: ImageTag | None = Field(default=None, description="Tag. Left out: the adapter's digest.")
     secret_ref: SecretRef | None = Field(
         default=None, description="Secret of type kubernetes.io/dockerconfigjson with the right to push."
     )

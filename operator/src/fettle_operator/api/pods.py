@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fettle_operator.api.base import KubeModel
-from fettle_operator.api.markers import Rule, keys_match
+from fettle_operator.api.markers import Rule, Takes, keys_match
 from fettle_operator.api.scalars import CpuQuantity, Label, Seconds, SizeQuantity, quantity_value
 
 __all__ = [
@@ -22,7 +22,14 @@ ProfileName = Label
 _LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 _LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$"
 
-LabelValue = Annotated[str, Field(max_length=63, pattern=_LABEL_VALUE)]
+LabelValue = Annotated[
+    str,
+    Field(max_length=63, pattern=_LABEL_VALUE),
+    Takes("the value of a label: letters, digits, '-', '_' and '.'"),
+]
+TaintKey = Annotated[
+    str, Field(max_length=317, pattern=_LABEL_KEY), Takes("the key of a taint, such as nvidia.com/gpu")
+]
 
 
 class ResourceAmounts(KubeModel):
@@ -95,7 +102,7 @@ class Toleration(KubeModel):
         ),
     )
 
-    key: Annotated[str, Field(max_length=317, pattern=_LABEL_KEY)] = Field(description="The taint's key.")
+    key: TaintKey = Field(description="The taint's key.")
     operator: Literal["Equal", "Exists"] = Field(
         default="Equal", description="Equal: key and value match. Exists: the key is enough."
     )

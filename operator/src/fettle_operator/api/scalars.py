@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fettle_operator.api.markers import IntOrString
+from fettle_operator.api.markers import IntOrString, Takes
 
 __all__ = [
     "ConfigMapKey",
@@ -40,22 +40,50 @@ _PATH_PART = r"\.?[A-Za-z0-9_@+=,-][A-Za-z0-9._@+=,-]*"  # neither "." nor "..",
 _GLOB_PART = r"\.?[A-Za-z0-9_@+=,*?\[\]-][A-Za-z0-9._@+=,*?\[\]-]*"
 _REPOSITORY_PART = r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*"
 
-Label = Annotated[str, Field(max_length=63, pattern=rf"^{_LABEL}$")]
+Label = Annotated[
+    str,
+    Field(max_length=63, pattern=rf"^{_LABEL}$"),
+    Takes("a name of lower-case letters, digits and '-' that begins and ends with a letter or digit"),
+]
 """A DNS label."""
-ObjectName = Annotated[str, Field(max_length=253, pattern=rf"^{_LABEL}(\.{_LABEL})*$")]
+ObjectName = Annotated[
+    str,
+    Field(max_length=253, pattern=rf"^{_LABEL}(\.{_LABEL})*$"),
+    Takes("the name of an object: lower-case letters, digits, '-' and '.'"),
+]
 """The name of a Secret, claim, ConfigMap or class in the object's own namespace: a DNS subdomain."""
-SecretKey = Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
+SecretKey = Annotated[
+    str,
+    Field(max_length=253, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"),
+    Takes("the name of an entry: letters, digits, '-', '_' and '.', not first"),
+]
 
 ConfigMapKey = SecretKey
 
-RelativePath = Annotated[str, Field(max_length=512, pattern=rf"^(\.|{_PATH_PART}(/{_PATH_PART})*)$")]
+RelativePath = Annotated[
+    str,
+    Field(max_length=512, pattern=rf"^(\.|{_PATH_PART}(/{_PATH_PART})*)$"),
+    Takes("a path below the root, such as models/base, without '..', blanks or a leading '/'"),
+]
 """A path below a volume's root that cannot leave it; `.` is the root itself."""
-RelativeGlob = Annotated[str, Field(max_length=512, pattern=rf"^{_GLOB_PART}(/{_GLOB_PART})*$")]
+RelativeGlob = Annotated[
+    str,
+    Field(max_length=512, pattern=rf"^{_GLOB_PART}(/{_GLOB_PART})*$"),
+    Takes("a path below the root, such as rows/*.jsonl, without '..', blanks or a leading '/'"),
+]
 """A relative path in which `*`, `?`, `[…]` and `**` may stand."""
 
-RepositoryId = Annotated[str, Field(max_length=193, pattern=rf"^{_REPOSITORY_PART}(/{_REPOSITORY_PART})?$")]
+RepositoryId = Annotated[
+    str,
+    Field(max_length=193, pattern=rf"^{_REPOSITORY_PART}(/{_REPOSITORY_PART})?$"),
+    Takes("a repository, as owner/name"),
+]
 """`owner/name` on the Hugging Face hub."""
-GitRevision = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_]+([./-][A-Za-z0-9_]+)*$")]
+GitRevision = Annotated[
+    str,
+    Field(max_length=128, pattern=r"^[A-Za-z0-9_]+([./-][A-Za-z0-9_]+)*$"),
+    Takes("a branch, tag or commit, such as main, v1.0 or refs/pr/7"),
+]
 """A branch, tag or commit."""
 HttpUrl = Annotated[
     str,
@@ -63,6 +91,7 @@ HttpUrl = Annotated[
         max_length=2048,
         pattern=r"^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._~%!$&'()*+,;=:@/?-]*)?$",
     ),
+    Takes("an http or https address without user name and fragment"),
 ]
 """An http or https address without user name, fragment or blank."""
 
@@ -85,12 +114,28 @@ MetricName = Literal[
 ]
 """What an evaluation measures; the last two on classification data only."""
 
-Sha256 = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]{64}$")]
-Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
+Sha256 = Annotated[
+    str,
+    Field(max_length=64, pattern=r"^[0-9a-f]{64}$"),
+    Takes("a SHA-256 of 64 hexadecimal digits in lower case"),
+]
+Digest = Annotated[
+    str,
+    Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$"),
+    Takes("a digest: sha256: and 64 hexadecimal digits"),
+]
 
-Duration = Annotated[str, Field(max_length=6, pattern=r"^[1-9][0-9]{0,4}(s|m|h)$")]
+Duration = Annotated[
+    str,
+    Field(max_length=6, pattern=r"^[1-9][0-9]{0,4}(s|m|h)$"),
+    Takes("a length of time in one unit, such as 30s, 5m or 2h"),
+]
 """A length of time in one unit: `30s`, `5m`, `2h`."""
-Percent = Annotated[str, Field(max_length=6, pattern=r"^(0|0\.[0-9]?[1-9]|[1-9][0-9]?(\.[0-9]{1,2})?|100)%$")]
+Percent = Annotated[
+    str,
+    Field(max_length=6, pattern=r"^(0|0\.[0-9]?[1-9]|[1-9][0-9]?(\.[0-9]{1,2})?|100)%$"),
+    Takes("a share of a hundred, such as 5% or 2.5%"),
+]
 """A share of a hundred, such as `5%` or `2.5%`; zero has one spelling."""
 
 CpuQuantity = Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fettle_operator.api.base import KubeModel
-from fettle_operator.api.markers import ListSet, Rule, exactly_one_of
+from fettle_operator.api.markers import ListSet, Rule, Takes, exactly_one_of
 from fettle_operator.api.references import (
     AdapterRef,
     FineTuneJobRef,
@@ -17,8 +17,23 @@ from fettle_operator.api.scalars import Digest, ObjectName, Port
 
 __all__ = ["Access", "Autoscaling", "Route", "Runtime", "ServedAdapter", "Shadow", "Variant"]
 
-_HEADER = r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$"
-_HOSTNAME = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$"
+VariantName = Annotated[
+    str,
+    Field(max_length=32, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
+    Takes("a name of lower-case letters, digits and '-' that begins and ends with a letter or digit"),
+]
+HeaderName = Annotated[
+    str,
+    Field(max_length=64, pattern=r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$"),
+    Takes("the name of a header, of letters and digits with '-' between them"),
+]
+HostName = Annotated[
+    str,
+    Field(
+        max_length=253, pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$"
+    ),
+    Takes("a host name in lower case, such as llm.example.com or *.example.com"),
+]
 _RESERVED_HEADERS = ("authorization", "host", "cookie", "connection", "content-length", "transfer-encoding")
 _RESERVED_VARIANTS = ("main", "stable", "candidate", "shadow")
 
@@ -55,9 +70,7 @@ class Variant(KubeModel):
         ),
     )
 
-    name: Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = Field(
-        description="Name of the variant, by which a request can ask for it."
-    )
+    name: VariantName = Field(description="Name of the variant, by which a request can ask for it.")
     weight: Annotated[int, Field(ge=0, le=100)] = Field(
         description="Percent of the traffic; 0 leaves it reachable by name only."
     )
@@ -204,9 +217,7 @@ class StickyBy(KubeModel):
         ),
     )
 
-    header: Annotated[str, Field(max_length=64, pattern=_HEADER)] = Field(
-        description="Request header whose value picks the arm, such as x-session-id."
-    )
+    header: HeaderName = Field(description="Request header whose value picks the arm, such as x-session-id.")
 
 
 class Access(KubeModel):
@@ -239,7 +250,7 @@ class Route(KubeModel):
     )
     hostnames: (
         Annotated[
-            list[Annotated[str, Field(max_length=253, pattern=_HOSTNAME)]],
+            list[HostName],
             Field(min_length=1, max_length=16),
             ListSet(),
         ]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fettle_operator.api.base import KubeModel
-from fettle_operator.api.markers import IntOrString, ListSet, Rule, at_most_one_of, keys_match
+from fettle_operator.api.markers import IntOrString, ListSet, Rule, Takes, at_most_one_of, keys_match
 from fettle_operator.api.scalars import Label, Percent, ShortText
 
 __all__ = ["Distributed", "EarlyStopping", "Lora", "Loss", "Method", "Training", "Zero"]
@@ -18,6 +18,11 @@ Warmup = Annotated[
     IntOrString("a number of steps, or a share of them such as 3%"),
 ]
 ZeroStage = Annotated[Annotated[int, Field(ge=0, le=3)] | Literal["auto"], IntOrString("0, 1, 2, 3 or auto")]
+ModuleName = Annotated[
+    str,
+    Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$"),
+    Takes("the name of a module, such as q_proj or mlp.down_proj"),
+]
 
 
 class Lora(KubeModel):
@@ -32,7 +37,7 @@ class Lora(KubeModel):
     )
     target_modules: (
         Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")]],
+            list[ModuleName],
             Field(min_length=1, max_length=64),
             ListSet(),
         ]

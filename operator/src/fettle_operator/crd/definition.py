@@ -56,7 +56,7 @@ def _root(model: type[Resource]) -> Schema:
             "kind": {"type": "string"},
             "metadata": {
                 "type": "object",
-                "properties": {"name": type_schema(ResourceName, "metadata.name")},
+                "properties": {"name": _without_rules(type_schema(ResourceName, "metadata.name"))},
             },
             "spec": {"description": fields["spec"].description} | schema_of(spec, "spec"),
             # Never empty: an object that nobody has looked at must not pass for one that is done (kstatus).
@@ -65,6 +65,11 @@ def _root(model: type[Resource]) -> Schema:
             | {"default": {"observedGeneration": -1}},
         },
     } | ({"x-kubernetes-validations": rules} if rules else {})
+
+
+def _without_rules(schema: Schema) -> Schema:
+    """Take the rules away: under metadata a definition may only bound names."""
+    return {key: value for key, value in schema.items() if key != "x-kubernetes-validations"}
 
 
 def _subresources(info: ResourceInfo) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import datetime as dt
 import re
 import types
 import typing
+from collections.abc import Iterable
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import annotated_types
@@ -18,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from fettle_operator.api.base import KubeModel
-from fettle_operator.api.markers import IntOrString, ListMap, ListSet, Rule, TransitionRule
+from fettle_operator.api.markers import IntOrString, ListMap, ListSet, Rule, Takes, TransitionRule
 
 __all__ = ["Schema", "SchemaError", "rule_schema", "schema_of", "type_schema"]
 
@@ -133,7 +134,7 @@ def _typed(annotation: Any, outer: tuple[Any, ...], path: str, parents: tuple[ty
         case typing.Union | types.UnionType:
             schema = _union(get_args(annotation), metadata, path)
         case builtins.str | builtins.int | builtins.float | builtins.bool:
-            schema = _scalar(annotation, metadata, path)
+            schema = _worded_scalar(annotation, metadata, path)
         case dt.datetime:
             _refuse_leftovers(metadata, path)
             schema = {"type": "string", "format": "date-time"}
@@ -201,27 +202,47 @@ def _enum(values: tuple[Any, ...], metadata: tuple[Any, ...], path: str) -> Sche
 def _union(members: tuple[Any, ...], metadata: tuple[Any, ...], path: str) -> Schema:
     """Translate `int | str`, the one union there is; each member brings its own bounds."""
     _refuse_leftovers([marker for marker in metadata if not isinstance(marker, IntOrString)], path)
-    by_type: dict[str, Schema] = {}
-    for member in members:
-        schema = _typed(member, (), path, ())
-        by_type[schema.pop("type")] = schema
+    by_type = {(schema := _union_member(member, path)).pop("type"): schema for member in members}
     if len(members) != 2 or set(by_type) != {"integer", "string"} or not metadata:
         raise SchemaError(
             path, f"is a union of {_name(members)}; only int | str, marked IntOrString, can be said"
         )
     text = by_type["string"]
-    if "enum" in text:
-        words = "|".join(re.escape(word) for word in text["enum"])
-        text = {"pattern": f"^({words})$", "maxLength": max(map(len, text["enum"]))}
+    if "pattern" not in text:
+        raise SchemaError(path, "takes any text beside the numbers; give the text a pattern")
+    number = by_type["integer"]
+    within = f"type(self) == int && self >= {number['minimum']} && self <= {number['maximum']}"
     return {
         "x-kubernetes-int-or-string": True,
         "anyOf": [{"type": "integer"}, {"type": "string"}],
-        **by_type["integer"],
+        **number,
         **text,
+        **_in_words(f"type(self) == string ? {_matches(text)} : {within}", next(iter(metadata)).takes),
     }
 
 
-def _scalar(kind: type, metadata: tuple[Any, ...], path: str) -> Schema:
+def _union_member(member: Any, path: str) -> Schema:
+    """Return the schema of one half of `int | str`; IntOrString has the words for both."""
+    bare = _bare(member)
+    metadata = tuple(_flat(get_args(member)[1:])) if bare is not member else ()
+    if get_origin(bare) is typing.Literal:
+        schema = _enum(get_args(bare), metadata, path)
+        words = "|".join(re.escape(str(word)) for word in schema.pop("enum"))
+        return schema | {"pattern": f"^({words})$", "maxLength": len(words)}
+    if bare not in _SCALARS:
+        raise SchemaError(path, f"is a union with {_name(bare)}; only int | str can be said")
+    return _scalar(bare, [marker for marker in metadata if not isinstance(marker, Takes)], path)
+
+
+def _worded_scalar(kind: type, metadata: tuple[Any, ...], path: str) -> Schema:
+    words = [marker.words for marker in metadata if isinstance(marker, Takes)]
+    schema = _scalar(kind, [marker for marker in metadata if not isinstance(marker, Takes)], path)
+    if ("pattern" in schema) != bool(words):
+        raise SchemaError(path, "has a pattern without Takes, or Takes without a pattern")
+    return schema | (_in_words(_matches(schema), words[0]) if words else {})
+
+
+def _scalar(kind: type, metadata: Iterable[Any], path: str) -> Schema:
     schema: Schema = {"type": _SCALARS[kind]}
     rest = []
     for marker in metadata:
@@ -242,6 +263,18 @@ def _scalar(kind: type, metadata: tuple[Any, ...], path: str) -> Schema:
     if kind is str and "maxLength" not in schema:
         raise SchemaError(path, "has no max_length; every string is bounded")
     return schema
+
+
+def _in_words(rule: str, words: str) -> Schema:
+    """Say with a rule what a pattern takes: the refusal of the pattern itself only quotes it.
+
+    The pattern stays, for editors and for checks that run without a server.
+    """
+    return {"x-kubernetes-validations": [{"rule": rule, "message": f"must be {words}"}]}
+
+
+def _matches(schema: Schema) -> str:
+    return f'self.matches(r"{schema["pattern"]}")'
 
 
 def _number_bound(marker: Any) -> Schema | None:
