@@ -13,7 +13,7 @@ from fettle_operator.crd.__main__ import main
 from fettle_operator.crd.definition import custom_resource_definition
 from fettle_operator.crd.files import files_of
 
-CRDS = Path(__file__).parents[3] / "crds"
+REPOSITORY = Path(__file__).parents[3]
 BY_PLURAL = {kind.info.plural: custom_resource_definition(kind) for kind in KINDS}
 DEFINITIONS = [pytest.param(definition, id=plural) for plural, definition in BY_PLURAL.items()]
 
@@ -35,23 +35,30 @@ def nodes(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_the_committed_files_are_what_the_models_give() -> None:
-    assert main(["--check", str(CRDS)]) == 0
+    assert main(["--check", str(REPOSITORY / "crds"), str(REPOSITORY / "charts/fettle/files/crds")]) == 0
 
 
 def test_a_missing_a_changed_and_a_foreign_file_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(tmp_path)]) == 0
-    (tmp_path / "adapters.fettle.dev.yaml").unlink()
-    (tmp_path / "finetunejobs.fettle.dev.yaml").write_text("edited: by hand\n")
-    (tmp_path / "notes.yaml").touch()
+    mine, charts = tmp_path / "crds", tmp_path / "chart"
+    assert main([str(mine), str(charts)]) == 0
+    (mine / "adapters.fettle.dev.yaml").unlink()
+    (charts / "finetunejobs.fettle.dev.yaml").write_text("edited: by hand\n")
+    (charts / "notes.yaml").touch()
 
-    assert main(["--check", str(tmp_path)]) == 1
+    assert main(["--check", str(mine), str(charts)]) == 1
 
-    assert "adapters.fettle.dev.yaml, finetunejobs.fettle.dev.yaml, notes.yaml" in capsys.readouterr().err
-    assert main([str(tmp_path)]) == 0
-    assert main(["--check", str(tmp_path)]) == 0
-    assert not (tmp_path / "notes.yaml").exists()
+    told = capsys.readouterr().err
+    stale = (
+        mine / "adapters.fettle.dev.yaml",
+        charts / "finetunejobs.fettle.dev.yaml",
+        charts / "notes.yaml",
+    )
+    assert told == f"not as generated: {', '.join(map(str, stale))}; run `make crds` and commit the result\n"
+    assert main([str(mine), str(charts)]) == 0
+    assert main(["--check", str(mine), str(charts)]) == 0
+    assert not (charts / "notes.yaml").exists()
 
 
 def test_a_file_reads_back_as_the_definition_it_was_made_from() -> None:
