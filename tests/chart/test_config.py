@@ -18,6 +18,8 @@ from helm_chart import (
     render,
     render_text,
 )
+from images.catalog import IMAGES
+from images.values import render as image_values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +64,16 @@ def test_every_image_follows_the_one_registry_value(tmp_path: Path) -> None:
         assert profile.images.trainer == f"mirror.example.com/x/trainer:{version}"
         assert profile.images.server == f"mirror.example.com/x/server:{version}"
     assert "registry.fettle.dev" not in render_text({"images": {"registry": "mirror.example.com/x"}})
+
+
+def test_the_values_that_the_image_build_writes_are_accepted_and_used(tmp_path: Path) -> None:
+    tags = {image.name: f"0.1.0-{image.name}" for image in IMAGES}
+
+    settings = settings_of(yaml.safe_load(image_values(tags)), tmp_path)
+
+    assert settings.verifier.image.endswith("/operator:0.1.0-operator")
+    assert settings.profiles["cpu"].images.trainer.endswith("/trainer:0.1.0-trainer")
+    assert settings.profiles["cpu"].images.server.endswith("/server:0.1.0-server")
 
 
 def test_a_digest_wins_over_a_tag_and_a_profiles_own_image_over_both(tmp_path: Path) -> None:
