@@ -1,7 +1,7 @@
 # Every target is meant for people; what a target needs, it makes first. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test venv lint unit format cluster-up cluster-down cluster-status kubeconfig images crds lock clean
+.PHONY: help demo test venv lint unit format cluster-up cluster-down cluster-status kubeconfig env images crds lock clean
 
 NODES ?= 1
 FAKE_GPUS ?= 0
@@ -49,6 +49,9 @@ images: ## Build and push what changed
 
 crds: venv ## Write crds/ and the chart's copy from the models
 	PYTHONPATH=operator/src:trainer/src $(PY) -m fettle_operator.crd crds charts/fettle/files/crds
+
+env: ## Print the lines that point your shell at the local cluster
+	@python3 -m clusters env
 
 lock: ## Renew locks/ from pyproject.toml
 	@scripts/lock.sh

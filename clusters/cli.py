@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clusters import kubeconfigs, machine
+from clusters import kubeconfigs, machine, programs
 from clusters.choice import Choice, choose
 from clusters.embedded import EmbeddedCluster
 from clusters.errors import ClustersError
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from clusters.target import Cluster
+
+TOOLS = ("kubectl", "helm")
+"""What people use on a cluster."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,11 +69,19 @@ def _obey(options: argparse.Namespace) -> int:
             record.remove(choice.target)
         case "kubeconfig":
             _print(str(cluster.kubeconfig()))
+        case "env":
+            _print(shell_lines(cluster.kubeconfig(), [Path(programs.pinned(tool)) for tool in TOOLS]))
         case "registry":
             _print(cluster.registry())
         case "status":
             return cluster.status()
     return 0
+
+
+def shell_lines(kubeconfig: Path, tools: Sequence[Path]) -> str:
+    """Return what a shell evaluates to speak to the cluster with the tools of the cluster's own version."""
+    folders = ":".join(dict.fromkeys(shlex.quote(str(tool.parent)) for tool in tools))
+    return f"export KUBECONFIG={shlex.quote(str(kubeconfig))}\nexport PATH={folders}:$PATH"
 
 
 def _identity(cluster: Cluster) -> str:
@@ -99,6 +112,10 @@ def _parser() -> argparse.ArgumentParser:
         ("down", "remove the cluster that runs here"),
         ("status", "say what runs"),
         ("kubeconfig", "print the path of the kubeconfig, and nothing else"),
+        (
+            "env",
+            "print the lines that point a shell at the cluster: KUBECONFIG, and kubectl and helm on PATH",
+        ),
         ("registry", "start the cluster's registry if it does not run, and print the address to push to"),
     ):
         commands.add_parser(name, parents=[common], help=text)

@@ -18,7 +18,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 def find(name: str) -> str:
     """Return the path of a tool: the one on PATH, else the build of it that the embedded cluster uses."""
-    return shutil.which(name) or ask([sys.executable, "-m", "devcluster", "which", name])
+    return shutil.which(name) or pinned(name)
+
+
+def pinned(name: str) -> str:
+    """Return the path of the build of a tool that the embedded cluster uses, whatever is on PATH."""
+    return ask([sys.executable, "-m", "devcluster", "which", name])
 
 
 def ask(command: Sequence[str | Path], *, stdin: str | None = None, timeout_s: float = 900) -> str:

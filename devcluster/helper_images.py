@@ -1,4 +1,4 @@
-"""The two container images a cluster needs for itself, made from Debian's static busybox alone."""
+"""The container images a cluster needs for itself, made from Debian's static busybox alone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 BUSYBOX_IMAGE = "fettle.dev/devcluster/busybox:1"
 """A shell and the usual small programs: for volumes, and for tests."""
+PUBLIC_BUSYBOX_IMAGE = "docker.io/library/busybox:1.35"
+"""The same under its public name (1.35 is what Debian 12 packs), so that examples run where nothing can be pulled."""
 PAUSE_IMAGE = "fettle.dev/devcluster/pause:1"
 """The container that holds a pod's namespaces."""
 _IMAGE_CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -33,13 +35,17 @@ class Archive:
 
 
 def archive(busybox: bytes, applets: Sequence[str], machine: str) -> Archive:
-    """Return both images; the same input gives the same digests."""
+    """Return the images; the same input gives the same digests."""
     tar = _layer(busybox, applets)
     # No time stamp in the compressed file, so that its digest depends on the content alone.
     layer = gzip.compress(tar, mtime=0)
     blobs = {_digest(layer): layer}
     entries: list[dict[str, Any]] = []
-    for name, command in ((BUSYBOX_IMAGE, ["/bin/sh"]), (PAUSE_IMAGE, ["/bin/sleep", "inf"])):
+    for name, command in (
+        (BUSYBOX_IMAGE, ["/bin/sh"]),
+        (PUBLIC_BUSYBOX_IMAGE, ["/bin/sh"]),
+        (PAUSE_IMAGE, ["/bin/sleep", "inf"]),
+    ):
         config = _json(
             {
                 "architecture": _ARCHITECTURES.get(machine, machine),

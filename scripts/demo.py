@@ -92,7 +92,7 @@ def call(tool: str, *arguments: str) -> None:
 
 def tool_path(tool: str) -> Path:
     """Return the pinned build of a tool, whatever else is on PATH."""
-    return Path(answer("devcluster", "build", "--print-path", tool))
+    return Path(answer("devcluster", "which", tool))
 
 
 def answer(module: str, *arguments: str) -> str:
