@@ -42,6 +42,7 @@ class HaproxyProcess:
         self._layout = layout
         self._runtime = Runtime(layout)
         self._process: asyncio.subprocess.Process | None = None
+        self._started = asyncio.Event()
 
     @property
     def running(self) -> bool:
@@ -59,9 +60,9 @@ class HaproxyProcess:
         await self._wait_until_loaded(rendered.structure, former)
 
     async def wait(self) -> int:
-        """Return the exit status once HAProxy has ended."""
-        if self._process is None:
-            raise HaproxyFailed("HAProxy was not started.")
+        """Return the exit status once HAProxy has been started and has ended."""
+        await self._started.wait()
+        assert self._process is not None  # noqa: S101 - set before the event, which mypy cannot know
         return await self._process.wait()
 
     async def stop(self, grace_s: float) -> None:
@@ -86,6 +87,7 @@ class HaproxyProcess:
             "-f",
             str(self._layout.configuration),
         )
+        self._started.set()
 
     async def _tell_master(self, command: str) -> None:
         """Send a command; shortly after a start or a reload the master does not listen yet."""

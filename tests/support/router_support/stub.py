@@ -68,12 +68,12 @@ class Backend:
 
 
 @contextlib.asynccontextmanager
-async def backend(answer: Answer = echo_revision) -> AsyncIterator[Backend]:
-    """Run a stand-in on a free port of loopback."""
-    stand_in = Backend(Endpoint("127.0.0.1", 0), answer)
-    server = await asyncio.start_server(stand_in.serve, "127.0.0.1", 0, limit=2**20, backlog=1024)
+async def backend(answer: Answer = echo_revision, address: str = "127.0.0.1") -> AsyncIterator[Backend]:
+    """Run a stand-in on a free port of this machine."""
+    stand_in = Backend(Endpoint(address, 0), answer)
+    server = await asyncio.start_server(stand_in.serve, address, 0, limit=2**20, backlog=1024)
     stand_in.server = server
-    stand_in.endpoint = Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
+    stand_in.endpoint = Endpoint(address, server.sockets[0].getsockname()[1])
     try:
         yield stand_in
     finally:
