@@ -44,6 +44,7 @@ def adapter(**changes: Any) -> dict[str, Any]:
         "uid": "adapter-uid",
         "resourceVersion": "1",
         "generation": 1,
+        "creationTimestamp": "2026-01-01T11:59:55Z",
         **changes.pop("metadata", {}),
     }
     return {

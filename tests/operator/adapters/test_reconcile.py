@@ -215,15 +215,16 @@ async def test_a_deletion_asks_the_cluster_and_not_the_index(world: World) -> No
     assert (await world.step()).gone
 
 
-async def test_a_missing_claim_is_looked_for_again_soon() -> None:
+async def test_a_missing_claim_is_looked_for_often_at_first_and_then_less_so() -> None:
     world = World()
     world.put(ADAPTERS, adapter())
-
-    outcome = await world.step()
+    pauses = []
+    for age in (timedelta(), timedelta(seconds=35), timedelta(days=1)):
+        world.now = NOW + age
+        pauses.append((await world.step()).again_in_s)
 
     assert world.ready()[0] == "ClaimNotFound"
-    assert outcome.again_in_s is not None
-    assert outcome.again_in_s <= 10
+    assert pauses == [5, 20, 60]
 
 
 async def test_a_job_of_an_older_template_is_left_to_end(world: World) -> None:

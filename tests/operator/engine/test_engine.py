@@ -12,7 +12,7 @@ from fettle_operator.conditions import Condition
 from fettle_operator.engine.announcements import transitions
 from fettle_operator.engine.backoff import pause_after
 from fettle_operator.engine.frame import Pass
-from fettle_operator.engine.loops import Loops
+from fettle_operator.engine.loops import Loops, Pace
 from fettle_operator.engine.problems import reason_of, with_problem
 from fettle_operator.engine.report import Report
 from fettle_operator.engine.resync import Resync
@@ -69,7 +69,8 @@ class Bench:
         self.controller = Counting()
         self.metrics = Metrics()
         work = Pass(self.controller, self.cluster, self.metrics, lambda: datetime.now(UTC))
-        self.loops = Loops({ADAPTERS: work}, resync_s, QUICK, self.metrics, random.Random(1))  # noqa: S311 - jitter
+        chance = random.Random(1)  # noqa: S311 - jitter
+        self.loops = Loops({ADAPTERS: work}, Pace(resync_s, QUICK, settle_s=0), self.metrics, chance)
         self.listed: list[tuple[str, int]] = []
         self.resync = Resync(
             [ADAPTERS],

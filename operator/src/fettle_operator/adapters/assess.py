@@ -71,10 +71,10 @@ def exhausted(broken: Broken, attempts: int, users: Sequence[User]) -> Report:
     return _report({}, _of_verdict(verdict), users)
 
 
-def verifying(users: Sequence[User]) -> Report:
+def verifying(users: Sequence[User], again_in_s: float | None = None) -> Report:
     """Report that a Job is at work."""
     ready = Condition(READY, "False", Reason.VERIFYING, "the adapter's files are being read and checked")
-    return _report({"phase": "Verifying"}, (ready, _unknown(ready)), users)
+    return _report({"phase": "Verifying"}, (ready, _unknown(ready)), users, again_in_s)
 
 
 def waiting(obstacle: Obstacle, users: Sequence[User], again_in_s: float | None = None) -> Report:

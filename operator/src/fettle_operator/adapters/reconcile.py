@@ -1,7 +1,7 @@
 """The reconcile function of Adapter: what is looked at, in which order, and what is done about it."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from fettle_operator.adapters import assess
 from fettle_operator.adapters.attempts import Attempt, Broken, attempts_of, finding_of, retry_at
@@ -22,8 +22,9 @@ from fettle_operator.settings import Settings
 
 __all__ = ["AdapterController"]
 
-_LOOK_AGAIN_S = 5.0
-"""Causes that no watch of ours tells of (a claim, an event) are looked for at this pace."""
+_LOOK_S = 5.0
+_LOOK_AT_LEAST_EVERY_S = 60.0
+"""Causes that no watch of ours tells of (a claim, an event) are looked for: often at first, then less so."""
 
 
 class AdapterController:
@@ -64,10 +65,11 @@ class AdapterController:
     async def _verification(
         self, live: Manifest, adapter: Adapter, users: Sequence[User], now: datetime
     ) -> Report:
-        if obstacle := await self._missing_claim(live):
-            return assess.waiting(obstacle, users, _LOOK_AGAIN_S)
         attempts = await self._attempts(live)
         latest = attempts[-1] if attempts else None
+        # Once there is a pod, the scheduler tells of a missing claim.
+        if latest is None and (obstacle := await self._missing_claim(live)):
+            return assess.waiting(obstacle, users, _look_in_s(live, now))
         finding = finding_of(latest) if latest else None
         if latest is None or finding is None:
             return await self._attempt(live, latest, users, now)
@@ -102,11 +104,10 @@ class AdapterController:
             await self._create(job, live)
             return assess.verifying(users)
         await self._repair(job, latest.job)
-        obstacle = await self._obstacle(latest, now)
-        if obstacle:
-            return assess.waiting(obstacle, users, _LOOK_AGAIN_S)
-        report = assess.verifying(users)
-        return report if _runs(latest) else _again(report)
+        look_in_s = None if _runs(latest) else _look_in_s(latest.job, now)
+        if obstacle := await self._obstacle(latest, now):
+            return assess.waiting(obstacle, users, look_in_s)
+        return assess.verifying(users, look_in_s)
 
     async def _retry(
         self, live: Manifest, latest: Attempt, broken: Broken, users: Sequence[User], now: datetime
@@ -149,7 +150,7 @@ class AdapterController:
         regarding = attempt.pod or attempt.job
         if attempt.pod and (known := obstacle_of(attempt.pod)):
             return known
-        if _runs(attempt) or now - _created(regarding) < timedelta(seconds=_LOOK_AGAIN_S):
+        if _runs(attempt) or _age_s(regarding, now) < _LOOK_S:
             return None
         events = await self._cluster.list(
             EVENTS, namespace, fields={"involvedObject.uid": regarding["metadata"]["uid"]}
@@ -162,13 +163,14 @@ def _identity(job: Manifest) -> tuple[str, str | None]:
     return metadata["name"], metadata.get("annotations", {}).get(TEMPLATE_HASH)
 
 
-def _again(report: Report) -> Report:
-    return Report(report.conditions, report.status, _LOOK_AGAIN_S)
+def _look_in_s(waiting: Manifest, now: datetime) -> float:
+    """Return the pause before the next look at something that waits: a thousand that wait long must cost little."""
+    return min(max(_LOOK_S, _age_s(waiting, now) / 2), _LOOK_AT_LEAST_EVERY_S)
 
 
 def _runs(attempt: Attempt) -> bool:
     return attempt.pod is not None and attempt.pod.get("status", {}).get("phase", "Pending") != "Pending"
 
 
-def _created(manifest: Manifest) -> datetime:
-    return datetime.fromisoformat(manifest["metadata"]["creationTimestamp"])
+def _age_s(manifest: Manifest, now: datetime) -> float:
+    return (now - datetime.fromisoformat(manifest["metadata"]["creationTimestamp"])).total_seconds()

@@ -11,10 +11,21 @@ from fettle_operator.metrics import Metrics
 from fettle_operator.resources import ApiResource, ObjectRef
 from fettle_operator.settings import Backoff
 
-__all__ = ["Loops"]
+__all__ = ["Loops", "Pace"]
 
 _PARALLEL_PASSES = 16
 _STALLED_AFTER_S = 60.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast loops turn."""
+
+    resync_s: float
+    """A pass comes at least this often."""
+    backoff: Backoff
+    settle_s: float = 0.1
+    """From an event to the pass: one change often brings several events, and one pass sees them all."""
 
 
 @dataclass(eq=False)
@@ -37,14 +48,12 @@ class Loops:
     def __init__(
         self,
         passes: Mapping[ApiResource, Pass],
-        resync_s: float,
-        backoff: Backoff,
+        pace: Pace,
         metrics: Metrics,
         chance: random.Random,
     ) -> None:
         self._passes = passes
-        self._resync_s = resync_s
-        self._backoff = backoff
+        self._pace = pace
         self._metrics = metrics
         self._chance = chance
         self._loops: dict[ObjectRef, _Loop] = {}
@@ -115,8 +124,9 @@ class Loops:
                 entry.news_since = news_since
                 await self._back_off(entry, outcome)
             else:
-                resync_s = jittered(self._resync_s, self._chance)
+                resync_s = jittered(self._pace.resync_s, self._chance)
                 await self._sleep(entry, min(resync_s, outcome.again_in_s or resync_s))
+                await asyncio.sleep(self._pace.settle_s)
 
     async def _pass_in_turn(self, ref: ObjectRef, entry: _Loop) -> Outcome:
         self._waiting += 1
@@ -136,8 +146,8 @@ class Loops:
 
         A failing object that is woken often must not become a hot loop.
         """
-        pause_s = pause_after(outcome.error, entry.failures, self._backoff, self._chance)
-        floor_s = min(pause_s, self._backoff.initial_seconds)
+        pause_s = pause_after(outcome.error, entry.failures, self._pace.backoff, self._chance)
+        floor_s = min(pause_s, self._pace.backoff.initial_seconds)
         await asyncio.sleep(floor_s)
         await self._sleep(entry, pause_s - floor_s)
 

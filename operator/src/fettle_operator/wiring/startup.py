@@ -18,7 +18,7 @@ from fettle_operator.cluster import Credentials, KubeCluster
 from fettle_operator.cluster.transport import Transport
 from fettle_operator.engine.backoff import pause_after
 from fettle_operator.engine.frame import Pass
-from fettle_operator.engine.loops import Loops
+from fettle_operator.engine.loops import Loops, Pace
 from fettle_operator.engine.resync import Listener, Resync
 from fettle_operator.errors import ClusterError, InvalidConfiguration, NotFound
 from fettle_operator.labels import MANAGED_SELECTOR
@@ -58,7 +58,7 @@ async def run(settings: Settings, credentials: Credentials, ports: Ports) -> Non
         cluster = KubeCluster(await stack.enter_async_context(Transport(credentials, measured)))
         usage = UsageIndex()
         passes = _passes(cluster, settings, usage, measured)
-        loops = Loops(passes, settings.resync_seconds, settings.backoff, measured, chance)
+        loops = Loops(passes, Pace(settings.resync_seconds, settings.backoff), measured, chance)
         resync = Resync(KINDS, settings.watch_namespaces, cluster, loops, _listener(usage, loops), measured)
         registry = kopf.OperatorRegistry()
         login_with(registry, credentials)
