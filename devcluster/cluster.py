@@ -34,7 +34,7 @@ from devcluster import (
 from devcluster.errors import DevclusterError
 from devcluster.kubeapi import ApiError
 from devcluster.paths import cache_root, state_root
-from devcluster.plan import MAX_INSTANCES
+from devcluster.plan import MAX_INSTANCES, check_state_path
 from devcluster.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ def expected_programs(plan: Plan) -> list[str]:
 def _prepared(instance: str, *, nodes: int | None, fake_gpus: int | None) -> Iterator[Plan]:
     """Record what is wanted, and hold the cluster for this command."""
     folder = state_root(instance)
+    check_state_path(folder)
     others = state.others(instance)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # The parent folder is held for the moment in which an index is chosen, so that two clusters never share one.

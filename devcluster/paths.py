@@ -15,7 +15,7 @@ DEFAULT_INSTANCE = "default"
 def cache_root(environ: Mapping[str, str] = os.environ) -> Path:
     """Return Fettle's cache folder: built binaries, the registry's storage, containerd's images."""
     if chosen := environ.get("FETTLE_CACHE"):
-        return Path(chosen)
+        return Path(chosen).absolute()
     if xdg := environ.get("XDG_CACHE_HOME"):
         return Path(xdg) / "fettle"
     return Path(environ.get("HOME", "/root")) / ".cache" / "fettle"
@@ -23,5 +23,5 @@ def cache_root(environ: Mapping[str, str] = os.environ) -> Path:
 
 def state_root(instance: str = DEFAULT_INSTANCE, environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of one cluster; everything in it belongs to that cluster and goes with it."""
-    root = Path(environ.get("FETTLE_DEVCLUSTER_STATE") or "/var/lib/fettle-devcluster")
+    root = Path(environ.get("FETTLE_DEVCLUSTER_STATE") or "/var/lib/fettle-devcluster").absolute()
     return root if instance == DEFAULT_INSTANCE else root.with_name(f"{root.name}-{instance}")

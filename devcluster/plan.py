@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MAX_INSTANCES = 8
 MAX_NODES = 9
 MAX_FAKE_GPUS = 64
+LONGEST_STATE_PATH = 60
+"""Sockets lie below the state folder, and the kernel takes 107 characters for the path of one."""
 CLUSTER_DOMAIN = "cluster.local"
 API_PORT = 6443
 REGISTRY_PORT = 5000
@@ -165,6 +167,15 @@ def check_instance_name(name: str) -> str:
             f"--instance {name!r} is not usable: take up to 20 small letters, digits and dashes, a letter first"
         )
     return name
+
+
+def check_state_path(state: Path) -> None:
+    """Refuse a state folder that is too deep for the sockets in it."""
+    if len(str(state)) > LONGEST_STATE_PATH:
+        raise DevclusterError(
+            f"the state folder {state} has a path of more than {LONGEST_STATE_PATH} characters, which is too long for"
+            " the sockets in it; set FETTLE_DEVCLUSTER_STATE to a shorter one"
+        )
 
 
 def check_counts(node_count: int, fake_gpus: int) -> None:

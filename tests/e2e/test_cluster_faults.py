@@ -25,21 +25,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 REPOSITORY = Path(__file__).parents[2]
 STATE = paths.state_root(SCRATCH)
-PROGRAMS = [
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "coredns",
-    "local-path-provisioner",
-    "registry",
-    "containerd-node1",
-    "kubelet-node1",
-    "kube-proxy-node1",
-    "containerd-node2",
-    "kubelet-node2",
-    "kube-proxy-node2",
-]
+# Killed together: what does not depend on each other. etcd and the API server each take everything along.
+ROUNDS = (
+    {"etcd"},
+    {"kube-apiserver"},
+    {"containerd-node1", "kubelet-node2", "kube-controller-manager", "coredns"},
+    {"kubelet-node1", "containerd-node2", "kube-proxy-node2", "registry"},
+    {"kube-proxy-node1", "kube-scheduler", "local-path-provisioner"},
+)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +52,9 @@ def test_down_leaves_nothing_of_the_cluster_on_the_machine() -> None:
     after = traces_on_the_machine()
 
     assert sorted(after - before) == []
-    assert sorted(before - after) == []
+    # Pods of the default cluster may end meanwhile; what the machine has by itself must all be there still.
+    kept = {"link", "route", "netns", "firewall", "setting"}
+    assert sorted((kind, text) for kind, text in before - after if kind in kept) == []
     # The comparison means something only if it sees what there is to leave.
     assert seen >= {"process", "mount", "link", "route", "cgroup", "file"}
 
@@ -68,20 +63,21 @@ def test_up_mends_a_cluster_whichever_of_its_programs_was_killed() -> None:
     cluster = bring_up(SCRATCH, nodes=2)
     run_a_pod(cluster, "witness")
     healthy = processes.running(STATE)
-    assert sorted(healthy) == sorted(PROGRAMS)
-    for name in PROGRAMS:
-        os.kill(healthy[name].pid, signal.SIGKILL)
+    assert set(healthy) == set().union(*ROUNDS)
+    for victims in ROUNDS:
+        for name in victims:
+            os.kill(healthy[name].pid, signal.SIGKILL)
         wait_until(
-            lambda name=name: name not in processes.running(STATE),  # type: ignore[misc]
+            lambda victims=victims: victims.isdisjoint(processes.running(STATE)),  # type: ignore[misc]
             timeout_s=10,
-            otherwise=lambda name=name: f"{name} is still there",  # type: ignore[misc]
+            otherwise=lambda victims=victims: f"{victims} are still there",  # type: ignore[misc]
         )
         found = devcluster.status(SCRATCH)
         assert found is not None
-        assert not found.is_whole, name
+        assert {name for name, pid in found.programs.items() if pid is None} == victims
         bring_up(SCRATCH)
         now = processes.running(STATE)
-        assert {other for other in PROGRAMS if now[other].pid != healthy[other].pid} == {name}
+        assert {name for name in healthy if now[name].pid != healthy[name].pid} == victims
         healthy = now
     assert is_running(cluster, "witness")
 
@@ -182,6 +178,7 @@ def traces_on_the_machine() -> set[tuple[str, str]]:
     }
     places = [
         *traces.FOLDERS,
+        Path("/var/log/pods"),
         Path("/run/netns"),
         Path("/usr/libexec/kubernetes"),
         Path("/etc/cni"),
