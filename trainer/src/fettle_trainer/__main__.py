@@ -1,7 +1,7 @@
 """The trainer's command line.
 
-Exit codes of `verify` and `seal`: 0 done, 2 the adapter or the arguments are wrong (a retry changes nothing),
-1 the check could not be completed (a retry may help).
+Exit codes: 0 done, 2 the adapter, the data or the settings are wrong (a retry changes nothing), 1 the work could not
+be completed (a retry may help).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fettle_trainer.commands import seal, verify
+from fettle_trainer.commands import check, seal, verify
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,10 +18,10 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m fettle_trainer", description="Fettle's fine-tuning engine."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (verify, seal):
+    for command in (check, verify, seal):
         command.add_parser(commands)
     parsed = parser.parse_args(arguments)
-    code: int = parsed.run(parsed)
+    code: int = parsed.run_command(parsed)
     return code
 
 

@@ -35,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--metric", type=_metric, action="append", default=[], metavar="NAME=VALUE", help="may be repeated"
     )
     parser.add_argument("--replace", action="store_true", help="replace a manifest that is already there")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run_command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

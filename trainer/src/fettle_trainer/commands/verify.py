@@ -24,7 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("verify", help="check an adapter directory", description=__doc__)
     parser.add_argument("--directory", type=Path, required=True, help="the adapter, as PEFT saved it")
     parser.add_argument("--report", type=Path, help="write the report (JSON, at most 4 KiB) into this file")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run_command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

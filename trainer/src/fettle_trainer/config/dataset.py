@@ -11,7 +11,7 @@ FileKind = Literal["jsonl", "json", "csv", "parquet"]
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 FilePath = Annotated[str, Field(min_length=1, max_length=1024)]
 RepositoryId = Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", max_length=193)]
-Percentage = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,2})?%$")]
+Percentage = Annotated[str, Field(pattern=r"^(50|[1-4]?\d(\.\d{1,2})?)%$")]
 
 
 class HttpFile(ContractModel):

@@ -37,6 +37,7 @@ class FindingCode(StrEnum):
     # about a line
     LINE_TOO_LONG = "LineTooLong"
     INVALID_JSON = "InvalidJson"
+    INVALID_CSV = "InvalidCsv"
     NOT_AN_OBJECT = "NotAnObject"
     COLUMN_COUNT = "ColumnCount"
     # about a row

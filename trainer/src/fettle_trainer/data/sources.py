@@ -1,0 +1,69 @@
+"""From the sources of a configuration to files on this machine."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from fettle_trainer.config.dataset_report import FindingCode
+from fettle_trainer.data.check import FoundFiles
+from fettle_trainer.data.files import KINDS, DataFile, find_files, kind_of
+from fettle_trainer.data.http import Limits, fetch, is_public
+from fettle_trainer.data.problems import DataFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fettle_trainer.config.dataset import DatasetConfig, DataSource, HttpFile
+
+PUBLIC_ONLY = Limits(allowed=is_public)
+
+
+@contextmanager
+def found_files(dataset: DatasetConfig, limits: Limits = PUBLIC_ONLY) -> Iterator[FoundFiles]:
+    """Give the files of all sources; what had to be fetched is removed afterwards."""
+    with ExitStack() as stack:
+        fetching = _Fetching(stack, limits)
+        yield FoundFiles(
+            train=(file for source in dataset.train for file in fetching.files(source)),
+            validation=(file for source in dataset.validation for file in fetching.files(source)),
+        )
+
+
+class _Fetching:
+    """Turns sources into files, with a folder for what has to be fetched as soon as something has."""
+
+    def __init__(self, stack: ExitStack, limits: Limits) -> None:
+        self._stack = stack
+        self._limits = limits
+        self._folder: Path | None = None
+
+    def files(self, source: DataSource) -> list[DataFile | DataFileError]:
+        """Return the files of one source."""
+        if source.path is not None:
+            return find_files(source.path, source.root)
+        if self._folder is None:
+            self._folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="fettle-data-")))
+        if source.http is not None:
+            return [_fetched(source.http, self._folder, self._limits)]
+        message = (
+            "Datasets on the hub cannot be read by this release. Download the files and give their path."
+        )
+        return [DataFileError(FindingCode.SOURCE_UNREACHABLE, message)]
+
+
+def _fetched(source: HttpFile, folder: Path, limits: Limits) -> DataFile | DataFileError:
+    name = urlsplit(source.url).path
+    kind, compression = kind_of(name)
+    if kind is None:
+        message = f"{source.url} ends in no known suffix: {', '.join(KINDS)}."
+        return DataFileError(FindingCode.FILE_KIND_UNKNOWN, message, name=source.url)
+    target = folder / source.sha256
+    try:
+        fetch(source, target, limits)
+    except DataFileError as error:
+        return error
+    return DataFile(target, source.url, kind, compression)
