@@ -10,7 +10,14 @@ import pytest
 
 from devcluster import network, state
 from devcluster.errors import DevclusterError
-from devcluster.plan import MAX_INSTANCES, MAX_NODES, Plan, check_counts, check_instance_name
+from devcluster.plan import (
+    MAX_INSTANCES,
+    MAX_NODES,
+    Plan,
+    check_counts,
+    check_instance_name,
+    check_state_path,
+)
 from devcluster.state import Wanted
 
 LONGEST_DEVICE_NAME = 15
@@ -66,6 +73,12 @@ def test_an_instance_name_that_could_not_be_part_of_a_path_is_refused(name: str)
 def test_a_size_that_is_not_possible_is_refused_by_the_flags_name(nodes: int, gpus: int, flag: str) -> None:
     with pytest.raises(DevclusterError, match=flag):
         check_counts(nodes, gpus)
+
+
+def test_a_state_folder_too_deep_for_its_sockets_is_refused() -> None:
+    check_state_path(Path("/var/lib/fettle-devcluster-with-a-longer-name"))
+    with pytest.raises(DevclusterError, match="FETTLE_DEVCLUSTER_STATE"):
+        check_state_path(Path("/var/lib") / ("a" * 60))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cluster_plugin import SCRATCH, bring_up
-from devcluster import cgroups, mounts, network, paths, processes, state, traces
+from devcluster import cgroups, mounts, network, paths, processes, registry, state, traces
 from devcluster import cluster as devcluster
 from devcluster.waiting import wait_until
 
@@ -132,6 +132,17 @@ def test_a_cluster_comes_back_with_its_objects_after_the_machine_was_started_ane
         otherwise=lambda: cluster.kubectl("describe", "pod", "witness"),
     )
     assert cluster.kubectl("exec", "witness", "--", "echo", "alive") == "alive\n"
+
+
+def test_the_registry_serves_before_the_cluster_runs_and_up_goes_on_from_there() -> None:
+    devcluster.down(SCRATCH)
+    address = devcluster.start_registry(SCRATCH).registry
+    assert registry.answers(address)
+    assert set(processes.running(STATE)) == {"registry"}
+    before = processes.running(STATE)["registry"].pid
+    cluster = bring_up(SCRATCH)
+    assert cluster.registry == address
+    assert processes.running(STATE)["registry"].pid == before
 
 
 def test_a_second_command_is_refused_while_the_first_works() -> None:
