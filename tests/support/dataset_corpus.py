@@ -143,10 +143,10 @@ JSON_LINES: Final = [
     one_bad_line("a large exponent", b"1e999", "NotAnObject"),
     one_bad_line("null", b"null", "NotAnObject"),
     one_bad_line("true", b"true", "NotAnObject"),
-    one_bad_line("a line of 17 MiB", b'{"prompt": "' + b"a" * (17 * MIB) + b'"}', "LineTooLong"),
+    one_bad_line("a line of 7 MiB", b'{"prompt": "' + b"a" * (7 * MIB) + b'"}', "LineTooLong"),
     CorpusFile("a line of 64 MiB", b"a" * (64 * MIB), ("LineTooLong@1",)),
     CorpusFile("every line bad", lines(*["{"] * 30), tuple(f"InvalidJson@{line}" for line in range(1, 21))),
-    clean("a line of 15 MiB", lines({"text": "a" * (15 * MIB)}), 1),
+    clean("a line of 5 MiB", lines({"text": "a" * (5 * MIB)}), 1),
     clean("20,000 short lines", b"".join(b'{"text": "%d"}\n' % number for number in range(20_000)), 20_000),
     clean("blanks around", lines(b"  " + OK + b" \t"), 1),
     clean(
@@ -176,8 +176,8 @@ JSON_LISTS: Final = [
         ("a list cut in a character", b'["' + "é".encode()[:1], ("NotUtf8@1",)),
         ("one object over several lines", b'{\n  "prompt": "a"\n}\n', ("FileMalformed@1",)),
         (
-            "an item of 17 MiB",
-            b'[{"text": "' + b"a" * (17 * MIB) + b'"}]',
+            "an item of 7 MiB",
+            b'[{"text": "' + b"a" * (7 * MIB) + b'"}]',
             ("LineTooLong@1", "FileMalformed@1"),
         ),
         ("a bad row in a good list", b"[" + OK + b',\n{"prompt": "a"}]', ("FieldMissing@2",)),
@@ -239,8 +239,8 @@ CSV: Final = [
         ("an empty label", b"text,label\na,\nb,good\n", ("EmptyText@2",)),
         ("a bad row behind a quoted break", b'prompt,completion\n"a\nb",c\nd\n', ("ColumnCount@4",)),
         ("JSON Lines called .csv", lines(OK), ("FileKindMismatch@1",)),
-        ("a field of 17 MiB", b"text\n" + b"a" * (17 * MIB) + b"\n", ("LineTooLong@2",)),
-        ("an open quote over 17 MiB", b'text\n"' + (b"a" * 1023 + b"\n") * (17 * 1024), ("FileMalformed@2",)),
+        ("a field of 7 MiB", b"text\n" + b"a" * (7 * MIB) + b"\n", ("LineTooLong@2",)),
+        ("an open quote over 7 MiB", b'text\n"' + (b"a" * 1023 + b"\n") * (7 * 1024), ("FileMalformed@2",)),
     )
 ]
 CSV += [

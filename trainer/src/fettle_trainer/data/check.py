@@ -94,6 +94,8 @@ class _Check:
                     self._bad(row.code, row.message, row.line, row.field, row.column)
                 else:
                     self._take(row.value, row.line, validation=validation)
+                # Let go of before the next is parsed: two of the largest rows would not fit in the memory.
+                del row
         except DataFileError as error:
             self._file_failed(error, file.name)
         facts = DataFileFacts(

@@ -151,7 +151,7 @@ class _Text:
             # Doubled each time, so that a long item is not parsed again for every chunk.
             if not self._hold(wanted):
                 return self._located(problem, line)
-            wanted *= 2
+            wanted = min(2 * wanted, MAX_ROW_BYTES + 1)
 
     def _located(self, problem: Exception, line: int) -> BadRow:
         if isinstance(problem, json.JSONDecodeError):

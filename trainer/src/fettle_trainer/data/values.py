@@ -9,8 +9,8 @@ from fettle_trainer.config.dataset_report import FindingCode
 from fettle_trainer.data.problems import BadRow, Row
 from fettle_trainer.strict_json import shown
 
-MAX_ROW_BYTES: Final = 16 * 2**20
-"""More than any context holds; parsed, it takes several times this memory."""
+MAX_ROW_BYTES: Final = 6 * 2**20
+"""More than the longest context holds. Parsed, an object of empty lists takes thirty times the memory of its text."""
 
 
 class _RefusedValueError(ValueError):
