@@ -30,8 +30,6 @@ __all__ = [
     "same",
 ]
 
-GROUP = "fettle.dev"
-VERSION = "v1alpha1"
 
 ResourceName = Annotated[
     str,

@@ -177,7 +177,6 @@ class Column:
     type: Literal["string", "integer", "number", "boolean", "date"] = "string"
     wide: bool = False
     """Shown with `-o wide` only."""
-    description: str = ""
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,14 @@ class SchemaError(Exception):
         self.path = path
 
 
-def schema_of(model: type[KubeModel], path: str = "") -> Schema:
+def schema_of(model: type[KubeModel], path: str) -> Schema:
     """Return the structural schema of a model, everything inlined."""
-    return _object(model, path or model.__name__, ())
+    return _object(model, path, ())
 
 
-def type_schema(annotation: Any, path: str, *metadata: Any) -> Schema:
+def type_schema(annotation: Any, path: str) -> Schema:
     """Return the structural schema of a type alone, without description and default."""
-    return _typed(annotation, metadata, path, ())
+    return _typed(annotation, (), path, ())
 
 
 def rule_schema(rule: Rule | TransitionRule) -> Schema:
