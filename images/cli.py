@@ -42,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("base", help="make the base image, where no registry can be reached")
     command.set_defaults(command=_base)
 
-    command = commands.add_parser("build", help="build what changed, and write build/images.yaml for Helm")
+    command = commands.add_parser(
+        "build", help="build what changed, write build/images.yaml for Helm, and print the images' full names"
+    )
     command.add_argument(
         "names",
         nargs="*",
@@ -53,9 +55,6 @@ def _parser() -> argparse.ArgumentParser:
         "--push", action="store_true", help="push to the registry that the cluster pulls from"
     )
     command.set_defaults(command=_build)
-
-    command = commands.add_parser("names", help="print the full name of every image of this working tree")
-    command.set_defaults(command=_names)
     return parser
 
 
@@ -65,13 +64,8 @@ def _base(_: argparse.Namespace) -> None:
 
 def _build(options: argparse.Namespace) -> None:
     images = select(options.names)
-    work.build(_workshop(), images, push=options.push)
-
-
-def _names(_: argparse.Namespace) -> None:
-    workshop = _workshop()
-    for image in IMAGES:
-        sys.stdout.write(f"{workshop.reference(image)}\n")
+    for reference in work.build(_workshop(), images, push=options.push):
+        sys.stdout.write(f"{reference}\n")
 
 
 def _workshop() -> work.Workshop:

@@ -72,8 +72,8 @@ def make_base(workshop: Workshop) -> None:
         base.ensure_own(workshop.builder, host.look(), workshop.folder)
 
 
-def build(workshop: Workshop, images: Sequence[Image], *, push: bool) -> None:
-    """Build what is not there yet and push what the registry lacks."""
+def build(workshop: Workshop, images: Sequence[Image], *, push: bool) -> list[str]:
+    """Build what is not there yet, push what the registry lacks, and return the images' full names."""
     with _PendingRegistry() if push else _no_registry() as pending, _alone(workshop.folder):
         # All names are taken before anything is built: the working tree may change meanwhile.
         references = {image.name: workshop.reference(image) for image in IMAGES}
@@ -90,6 +90,7 @@ def build(workshop: Workshop, images: Sequence[Image], *, push: bool) -> None:
             _push_missing(workshop, absent, references, pending.address())
         _write_values(references)
         _clean_up(workshop, absent, measure=longest > _LONG_BUILD_S)
+        return [references[image.name] for image in images]
 
 
 def _build_missing(workshop: Workshop, images: Sequence[Image], references: Mapping[str, str]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -29,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STORAGE = cache_root() / "images"
 OPERATOR_ADDS_AT_MOST_MB = 150
 # The first pull of the model stack moves gigabytes.
-PULL_TIMEOUT_S = 420
+PULL_TIMEOUT_S = 600
 
 # Prints what the container finds out about itself.
 LOOK = """
@@ -86,8 +85,7 @@ LEFTOVERS = [
 @pytest.fixture(scope="module")
 def references(cluster: Cluster) -> dict[str, str]:  # noqa: ARG001 (the registry belongs to the cluster)
     """Return the images' full names, all of them in the cluster's registry."""
-    subprocess.run([sys.executable, "-m", "images", "build", "--push"], cwd=ROOT, check=True)
-    names = ask([sys.executable, "-m", "images", "names"]).splitlines()
+    names = ask([sys.executable, "-m", "images", "build", "--push"]).splitlines()
     return {name.rpartition("/")[2].partition(":")[0]: name for name in names}
 
 
@@ -202,12 +200,15 @@ def _pod(name: str, reference: str, question: list[list[str]]) -> dict[str, Any]
 def _wait_until_ended(cluster: Cluster, namespace: str, name: str) -> None:
     deadline = time.monotonic() + PULL_TIMEOUT_S
     while time.monotonic() < deadline:
-        phase = cluster.kubectl(
-            "--namespace", namespace, "get", "pod", name, "--output=jsonpath={.status.phase}"
-        )
-        if phase in {"Succeeded", "Failed"}:
-            assert phase == "Succeeded", cluster.kubectl("--namespace", namespace, "logs", name)
+        pod = json.loads(cluster.kubectl("--namespace", namespace, "get", "pod", name, "--output=json"))
+        if pod["status"]["phase"] in {"Succeeded", "Failed"}:
+            assert pod["status"]["phase"] == "Succeeded", cluster.kubectl(
+                "--namespace", namespace, "logs", name
+            )
             return
+        waiting = [state["state"].get("waiting", {}) for state in pod["status"].get("containerStatuses", [])]
+        if any(state.get("reason") in {"ErrImagePull", "ImagePullBackOff"} for state in waiting):
+            break
         time.sleep(0.5)
     pytest.fail(cluster.kubectl("--namespace", namespace, "describe", "pod", name))
 
