@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from devcluster import binaries
 from devcluster.errors import DevclusterError
+from devcluster.paths import cache_root
 from devcluster.shell import last_words, output
 
 if TYPE_CHECKING:
@@ -33,7 +34,18 @@ def ensure(wanted: Sequence[str]) -> dict[str, Path]:
     for module, members in binaries.group_by_module(wanted):
         if not all(binaries.path(name).exists() for name in members):
             _build(module, members)
+    if all(binaries.path(name).exists() for name in binaries.names()):
+        _forget_compilation()
     return {name: binaries.path(name) for name in wanted}
+
+
+def _compile_cache() -> Path:
+    return cache_root() / "go-build"
+
+
+def _forget_compilation() -> None:
+    """Remove what the compiler kept between builds: six gigabytes that nothing needs before the next new version."""
+    shutil.rmtree(_compile_cache(), ignore_errors=True)
 
 
 def _build(module: GoModule, members: Sequence[str]) -> None:
@@ -69,7 +81,9 @@ def _go_build(module: GoModule, members: Sequence[str], made: Path) -> None:
     target = f"{made}/" if len(members) > 1 else str(made / members[0])
     command = ["go", "build", "-v", "-trimpath", "-ldflags", module.ldflags, "-o", target]
     command += [module.packages[name] for name in members]
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+    # Go's cache is ours, so that it can go once everything is built; one that the user names stays the user's.
+    go_cache = {"GOCACHE": str(_compile_cache()), **os.environ}
+    environment = {**go_cache, "CGO_ENABLED": "0", "GOWORK": "off"}
     process = subprocess.Popen(
         command,
         cwd=module.folder,

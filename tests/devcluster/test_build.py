@@ -15,6 +15,7 @@ from devcluster.errors import DevclusterError
 GO = """#!/bin/sh
 echo "$@" >> "$GO_CALLS"
 if [ "$1" = version ]; then echo "go version go$GO_VERSION linux/amd64"; exit 0; fi
+mkdir -p "$GOCACHE"
 while [ "$1" != -o ]; do shift; done
 target=$2; shift 2
 case "$target" in
@@ -33,6 +34,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "go").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("FETTLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GOCACHE", raising=False)
     monkeypatch.setenv("GO_CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("GO_VERSION", "1.25.1")
     return tmp_path / "calls"
@@ -72,6 +74,23 @@ def test_a_build_that_fails_leaves_no_program_and_says_why(
     assert calls.exists()
     assert not binaries.path("etcd").exists()
     assert not list(binaries.path("etcd").parent.glob(".building-*"))
+
+
+@pytest.mark.usefixtures("calls")
+def test_what_the_compiler_kept_goes_when_the_last_program_is_built(tmp_path: Path) -> None:
+    build.ensure(["etcd", "kind"])
+    assert (tmp_path / "cache" / "go-build").is_dir()
+    build.ensure(binaries.names())
+    assert not (tmp_path / "cache" / "go-build").exists()
+
+
+@pytest.mark.usefixtures("calls")
+def test_a_compile_cache_that_the_user_names_is_used_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOCACHE", str(tmp_path / "mine"))
+    build.ensure(binaries.names())
+    assert (tmp_path / "mine").is_dir()
 
 
 @pytest.mark.usefixtures("calls")
