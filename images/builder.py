@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_KEPT_PER_NAME = 2
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -41,7 +39,7 @@ class Builder(Protocol):
     def push(self, reference: str, address: str) -> None:
         """Push an image to a registry that speaks plain HTTP."""
 
-    def prune(self, repository: str) -> None:
+    def prune(self, repository: str, *, keep: int) -> None:
         """Remove all but the newest images of one name."""
 
 
@@ -63,12 +61,12 @@ class Buildah:
         """Push an image to a registry that speaks plain HTTP."""
         work(f"push {short_name(reference)}", [*self._base, *buildah_push(reference, address)])
 
-    def prune(self, repository: str) -> None:
+    def prune(self, repository: str, *, keep: int) -> None:
         """Remove all but the newest images of one name."""
         listed = json.loads(
             ask([*self._base, "images", "--json", "--filter", f"reference={repository}:*"]) or "[]"
         )
-        for identity in outdated(listed, repository):
+        for identity in outdated(listed, repository, keep):
             ask([*self._base, "rmi", identity])
 
     def prune_intermediate(self) -> None:
@@ -103,11 +101,11 @@ class Engine:
         finally:
             ask([self._program, "image", "rm", target])
 
-    def prune(self, repository: str) -> None:
+    def prune(self, repository: str, *, keep: int) -> None:
         """Remove all but the newest images of one name."""
         listed = ask([self._program, "image", "ls", "--format", "{{.Tag}}", repository]).splitlines()
         # The engine lists the newest first.
-        for tag in listed[_KEPT_PER_NAME:]:
+        for tag in listed[keep:]:
             ask([self._program, "image", "rm", f"{repository}:{tag}"])
 
 
@@ -150,7 +148,7 @@ def short_name(reference: str) -> str:
     return reference.rpartition("/")[2].partition(":")[0]
 
 
-def outdated(listed: list[dict[str, Any]], repository: str) -> list[str]:
+def outdated(listed: list[dict[str, Any]], repository: str, keep: int) -> list[str]:
     """Return the names of all but the newest images of a repository."""
     named = [
         (image["createdatraw"], name)
@@ -158,7 +156,7 @@ def outdated(listed: list[dict[str, Any]], repository: str) -> list[str]:
         for name in image.get("names") or []
         if name.startswith(f"{repository}:")
     ]
-    return [name for _, name in sorted(named, reverse=True)[_KEPT_PER_NAME:]]
+    return [name for _, name in sorted(named, reverse=True)[keep:]]
 
 
 def _common(recipe: Recipe) -> list[str]:

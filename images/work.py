@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from images.builder import Builder
     from images.catalog import Image
 
-# Above this, what earlier builds left for reuse is dropped. All images together need about half of it.
-_STORAGE_LIMIT_GB = 16
+_KEPT_PER_NAME = 2
+# The images of one working tree need 7 GB; above the limit, a second model stack and what earlier builds left go.
+_STORAGE_LIMIT_GB = 10
 # Measuring the storage takes seconds; only a build this long can have added gigabytes.
 _LONG_BUILD_S = 60
 _REGISTRY_HEAD_START_S = 5
@@ -132,9 +133,11 @@ def _write_values(references: Mapping[str, str]) -> None:
 
 def _clean_up(workshop: Workshop, images: Sequence[Image], *, measure: bool) -> None:
     for image in images:
-        workshop.builder.prune(image.repository)
+        workshop.builder.prune(image.repository, keep=_KEPT_PER_NAME)
     if measure and isinstance(workshop.builder, Buildah) and _size_gb(workshop.folder) > _STORAGE_LIMIT_GB:
-        say(f"the storage exceeds {_STORAGE_LIMIT_GB} GB: dropping what earlier builds left")
+        say(f"the storage exceeds {_STORAGE_LIMIT_GB} GB: keeping the newest image of each name only")
+        for image in IMAGES:
+            workshop.builder.prune(image.repository, keep=1)
         workshop.builder.prune_intermediate()
 
 

@@ -52,7 +52,7 @@ def test_a_push_keeps_the_path_and_changes_the_host() -> None:
     ]
 
 
-def test_the_two_newest_images_of_a_name_are_kept() -> None:
+def test_the_newest_images_of_a_name_are_kept() -> None:
     listed = [
         {"createdatraw": "2026-01-02T00:00:00Z", "names": ["r/a:2"]},
         {"createdatraw": "2026-01-04T00:00:00Z", "names": ["r/a:4"]},
@@ -61,7 +61,8 @@ def test_the_two_newest_images_of_a_name_are_kept() -> None:
         {"createdatraw": "2025-01-01T00:00:00Z", "names": ["r/ab:1"]},
         {"createdatraw": "2025-01-01T00:00:00Z", "names": None},
     ]
-    assert builder.outdated(listed, "r/a") == ["r/a:2", "r/a:1"]
+    assert builder.outdated(listed, "r/a", keep=2) == ["r/a:2", "r/a:1"]
+    assert builder.outdated(listed, "r/a", keep=4) == []
 
 
 def test_an_unknown_image_is_refused_with_the_names_that_exist() -> None:
