@@ -172,7 +172,8 @@ def _prepared(instance: str, *, nodes: int | None, fake_gpus: int | None) -> Ite
         taken |= {index for index in range(MAX_INSTANCES) if network.is_taken(index)}
         wanted = state.decide(state.load(folder), nodes=nodes, fake_gpus=fake_gpus, taken=taken)
         state.store(folder, wanted)
-    with state.locked(folder):
+    # `up` and `registry` are often asked for side by side, and both only make what is missing: one waits for the other.
+    with state.locked(folder, wait=True):
         plan = state.plan(instance, cache_root(), wanted)
         traces.forget_last_boot(plan)
         traces.record_machine(plan, others)

@@ -87,7 +87,7 @@ and import one of your own: docs/guides/import-an-adapter.md. `make cluster-down
 def call(tool: str, *arguments: str) -> None:
     """Run one of the cluster's tools against the chosen cluster."""
     environment = os.environ | {"KUBECONFIG": answer("clusters", "kubeconfig")}
-    subprocess.run((tool_path(tool), *arguments), check=True, env=environment)
+    subprocess.run((str(tool_path(tool)), *arguments), check=True, env=environment)
 
 
 def tool_path(tool: str) -> Path:
