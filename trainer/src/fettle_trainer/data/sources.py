@@ -12,6 +12,7 @@ from fettle_trainer.config.dataset_report import FindingCode
 from fettle_trainer.data.check import FoundFiles
 from fettle_trainer.data.files import KINDS, DataFile, find_files, kind_of
 from fettle_trainer.data.http import Limits, fetch, is_public
+from fettle_trainer.data.hub import fetch_hub_dataset
 from fettle_trainer.data.problems import DataFileError
 
 if TYPE_CHECKING:
@@ -28,8 +29,10 @@ def found_files(dataset: DatasetConfig, limits: Limits = PUBLIC_ONLY) -> Iterato
     with ExitStack() as stack:
         fetching = _Fetching(stack, limits)
         yield FoundFiles(
-            train=(file for source in dataset.train for file in fetching.files(source)),
-            validation=(file for source in dataset.validation for file in fetching.files(source)),
+            train=(file for source in dataset.train for file in fetching.files(source, "train")),
+            validation=(
+                file for source in dataset.validation for file in fetching.files(source, "validation")
+            ),
         )
 
 
@@ -41,18 +44,18 @@ class _Fetching:
         self._limits = limits
         self._folder: Path | None = None
 
-    def files(self, source: DataSource) -> list[DataFile | DataFileError]:
-        """Return the files of one source."""
+    def files(self, source: DataSource, split: str) -> list[DataFile | DataFileError]:
+        """Return the files of one source; a hub dataset that names no split has the one of the list it stands in."""
         if source.path is not None:
             return find_files(source.path, source.root)
         if self._folder is None:
             self._folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="fettle-data-")))
         if source.http is not None:
             return [_fetched(source.http, self._folder, self._limits)]
-        message = (
-            "Datasets on the hub cannot be read by this release. Download the files and give their path."
+        # The configuration allows exactly one of the three.
+        return (
+            [] if source.hugging_face is None else fetch_hub_dataset(source.hugging_face, split, self._folder)
         )
-        return [DataFileError(FindingCode.SOURCE_UNREACHABLE, message)]
 
 
 def _fetched(source: HttpFile, folder: Path, limits: Limits) -> DataFile | DataFileError:
