@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import ssl
@@ -419,9 +420,11 @@ def process(kept: Layout, nowhere: ApiServer) -> Iterator[subprocess.Popen[bytes
     words = [word for flag in flags.items() for word in flag]
     source = str(Path(__file__).parents[2] / "router/src")
     command = [sys.executable, "-m", "fettle_router", *words]
-    with subprocess.Popen(command, env={"PYTHONPATH": source, "PATH": "/usr/sbin:/usr/bin:/bin"}) as started:
+    environment = {"PYTHONPATH": source, "PATH": "/usr/sbin:/usr/bin:/bin"}
+    with subprocess.Popen(command, env=environment, start_new_session=True) as started:
         yield started
-        started.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
 
 
 async def test_a_router_that_is_told_to_stop_finishes_what_it_is_answering(

@@ -69,6 +69,9 @@ class HaproxyProcess:
         """Take no new connections, let those that are open end within the grace period, then end HAProxy."""
         if self._process is None or not self.running:
             return
+        # A master that has just started loses the signal; one that answers does not.
+        with contextlib.suppress(HaproxyFailed):
+            await self._tell_master("show proc")
         self._process.send_signal(signal.SIGUSR1)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), grace_s)

@@ -128,7 +128,8 @@ async def ask(socket: Path, command: str) -> str:
             reader, writer = await asyncio.open_unix_connection(socket)
             try:
                 writer.write(f"{command}\n".encode())
-                await writer.drain()
+                # The master process keeps a connection open until the other side has said that nothing follows.
+                writer.write_eof()
                 return (await reader.read()).decode(errors="replace")
             finally:
                 writer.close()
