@@ -20,6 +20,8 @@ class Reason(StrEnum):
 
     # Adapter: on the way to it
     VERIFYING = "Verifying"
+    PATH_NOT_FOUND = "PathNotFound"
+    """Nothing lies at the path yet; it is looked for again and again."""
     RETRYING = "Retrying"
     SOURCE_NOT_SUPPORTED = "SourceNotSupported"
     WAITING_FOR_FINE_TUNE_JOB = "WaitingForFineTuneJob"

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from adapter_objects import NOW, REPORT, adapter, ended_job, job_of, pod_of, refused, terminated
-from fettle_operator.adapters.attempts import Broken, Refused, Verified, attempts_of, finding_of, retry_at
+from fettle_operator.adapters.attempts import (
+    Absent,
+    Broken,
+    Refused,
+    Verified,
+    attempts_of,
+    finding_of,
+    retry_at,
+)
 from fettle_operator.settings import Backoff
 
 OWNER = adapter()
@@ -66,6 +74,15 @@ def test_a_broken_container_counts_only_when_its_job_has_ended() -> None:
     job = job_of(OWNER)
 
     assert finding(job, pod_of(job, **terminated(1))) is None
+
+
+def test_a_folder_that_is_not_there_is_no_verdict() -> None:
+    """A manifest may come before the files it speaks of; only the next attempt tells."""
+    message = terminated(2, refused(code="DirectoryMissing"))
+    under_way, ended = job_of(OWNER), ended_job(OWNER)
+
+    assert finding(under_way, pod_of(under_way, **message)) is None
+    assert finding(ended, pod_of(ended, **message)) == Absent()
 
 
 @pytest.mark.parametrize("kind", ["Failed", "Complete"])

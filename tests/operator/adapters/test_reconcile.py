@@ -153,6 +153,24 @@ async def test_a_refused_adapter_stays_refused_without_another_attempt(world: Wo
     assert world.jobs() == []
 
 
+async def test_a_folder_that_is_not_there_yet_is_looked_for_until_it_is(world: World) -> None:
+    await world.step()
+    for _ in range(SETTINGS.verifier.attempts + 3):
+        world.end_job(**terminated(2, refused(code="DirectoryMissing")))
+        outcome = await world.step()
+        reason, sentence = world.ready()
+        assert reason == "PathNotFound"
+        assert "tuned on PersistentVolumeClaim store yet" in sentence
+        assert outcome.again_in_s is not None
+        world.now += timedelta(seconds=outcome.again_in_s)
+        await world.step()
+
+    world.end_job(**terminated(0, json.dumps(REPORT)))
+    await world.step()
+
+    assert world.ready()[0] == "Verified"
+
+
 async def test_the_next_attempt_waits_for_its_time(world: World) -> None:
     await world.step()
     world.end_job(**terminated(1))

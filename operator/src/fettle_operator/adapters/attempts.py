@@ -11,9 +11,23 @@ from fettle_operator.pods import termination_of
 from fettle_operator.reasons import Reason
 from fettle_operator.resources import Manifest
 from fettle_operator.settings import Backoff
-from fettle_trainer.config.verification import VerificationReport, VerifiedAdapter
+from fettle_trainer.config.verification import RefusalCode, VerificationReport, VerifiedAdapter
 
-__all__ = ["Attempt", "Broken", "Finding", "Refused", "Verified", "attempts_of", "finding_of", "retry_at"]
+__all__ = [
+    "ABSENCE",
+    "Absent",
+    "Attempt",
+    "Broken",
+    "Finding",
+    "Refused",
+    "Verified",
+    "attempts_of",
+    "finding_of",
+    "retry_at",
+]
+
+ABSENCE = Backoff(initial_seconds=2, max_seconds=300)
+"""The pace of looking for files that are not there yet: soon while they are being copied, rarely after hours."""
 
 _VERIFIED, _REFUSED = 0, 2
 
@@ -55,7 +69,12 @@ class Broken:
     message: str
 
 
-Finding = Verified | Refused | Broken
+@dataclass(frozen=True)
+class Absent:
+    """Nothing lies at the path. It may still be on its way: everything of an adapter can be applied at once."""
+
+
+Finding = Verified | Refused | Broken | Absent
 
 
 def attempts_of(owner_uid: str, jobs: Iterable[Manifest], pods: Sequence[Manifest]) -> tuple[Attempt, ...]:
@@ -68,10 +87,18 @@ def attempts_of(owner_uid: str, jobs: Iterable[Manifest], pods: Sequence[Manifes
 def finding_of(attempt: Attempt) -> Finding | None:
     """Return what the attempt found; None while it is under way."""
     ending = termination_of(attempt.pod) if attempt.pod else None
-    if ending is not None and ending.exit_code in {_VERIFIED, _REFUSED}:
-        return _reported(ending.exit_code, ending.message)
+    reported = (
+        _reported(ending.exit_code, ending.message)
+        if ending is not None and ending.exit_code in {_VERIFIED, _REFUSED}
+        else None
+    )
+    if isinstance(reported, Verified | Refused):
+        return reported
+    # Any other finding is followed by another attempt, which must not run beside this one.
     if attempt.ended_at is None:
         return None
+    if reported is not None:
+        return reported
     if ending is None:
         return _lost(attempt)
     if ending.out_of_memory:
@@ -103,6 +130,8 @@ def _reported(exit_code: int, message: str) -> Finding:
     if exit_code == _VERIFIED and report.adapter is not None:
         return Verified(report.adapter)
     if exit_code == _REFUSED and report.outcome == "refused" and report.error is not None:
+        if report.error.code == RefusalCode.DIRECTORY_MISSING:
+            return Absent()
         where = f"{report.error.file}: " if report.error.file else ""
         return Refused(f"{where}{report.error.message} ({report.error.code})")
     return Broken(

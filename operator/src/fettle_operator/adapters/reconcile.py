@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from fettle_operator.adapters import assess
-from fettle_operator.adapters.attempts import Attempt, Broken, attempts_of, finding_of, retry_at
+from fettle_operator.adapters.attempts import (
+    ABSENCE,
+    Absent,
+    Attempt,
+    Broken,
+    Refused,
+    Verified,
+    attempts_of,
+    finding_of,
+    retry_at,
+)
 from fettle_operator.adapters.desired import TEMPLATE_HASH, verification_job
 from fettle_operator.adapters.usage import USER_KINDS, UsageIndex, User, users_of
 from fettle_operator.api.adapter import Adapter
@@ -73,11 +83,20 @@ class AdapterController:
         finding = finding_of(latest) if latest else None
         if latest is None or finding is None:
             return await self._attempt(live, latest, users, now)
-        if not isinstance(finding, Broken):
+        if isinstance(finding, Verified | Refused):
             return assess.judged(finding, adapter.spec, users)
-        if latest.number >= self._settings.verifier.attempts:
-            return assess.exhausted(finding, latest.number, users)
-        return await self._retry(live, latest, finding, users, now)
+        broken = sum(isinstance(finding_of(attempt), Broken) for attempt in attempts)
+        if isinstance(finding, Broken) and broken >= self._settings.verifier.attempts:
+            return assess.exhausted(finding, broken, users)
+        if isinstance(finding, Absent):
+            obstacle, due = _absence(live), retry_at(latest, ABSENCE)
+        else:
+            sentence = f"attempt {broken} of {self._settings.verifier.attempts} broke: {finding.message}"
+            obstacle, due = Obstacle(finding.reason, sentence), retry_at(latest, self._settings.backoff)
+        if now < due:
+            return assess.waiting(obstacle, users, (due - now).total_seconds())
+        await self._create(verification_job(live, latest.number + 1, self._settings), live)
+        return assess.verifying(users)
 
     async def _missing_claim(self, live: Manifest) -> Obstacle | None:
         name = live["spec"]["source"]["volume"]["claimName"]
@@ -108,17 +127,6 @@ class AdapterController:
         if obstacle := await self._obstacle(latest, now):
             return assess.waiting(obstacle, users, look_in_s)
         return assess.verifying(users, look_in_s)
-
-    async def _retry(
-        self, live: Manifest, latest: Attempt, broken: Broken, users: Sequence[User], now: datetime
-    ) -> Report:
-        """Start the next attempt when its time has come."""
-        due = retry_at(latest, self._settings.backoff)
-        if now >= due:
-            await self._create(verification_job(live, latest.number + 1, self._settings), live)
-            return assess.verifying(users)
-        sentence = f"attempt {latest.number} of {self._settings.verifier.attempts} broke: {broken.message}"
-        return assess.waiting(Obstacle(broken.reason, sentence), users, (due - now).total_seconds())
 
     async def _create(self, job: Manifest, live: Manifest) -> None:
         """Create the Job; a namesake that belongs to somebody else stays untouched."""
@@ -161,6 +169,15 @@ class AdapterController:
 def _identity(job: Manifest) -> tuple[str, str | None]:
     metadata = job["metadata"]
     return metadata["name"], metadata.get("annotations", {}).get(TEMPLATE_HASH)
+
+
+def _absence(live: Manifest) -> Obstacle:
+    volume = live["spec"]["source"]["volume"]
+    sentence = (
+        f"there is no folder {volume['path']} on PersistentVolumeClaim {volume['claimName']} yet; put the adapter "
+        "there, or create another Adapter with the right spec.source.volume.path"
+    )
+    return Obstacle(Reason.PATH_NOT_FOUND, sentence)
 
 
 def _look_in_s(waiting: Manifest, now: datetime) -> float:
