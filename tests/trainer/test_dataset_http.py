@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import json
 import socket
 import threading
 from contextlib import contextmanager
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dataset_checks import check, codes
+from fettle_trainer.__main__ import main
 from fettle_trainer.data import http as fetching
 from fettle_trainer.data.http import Limits, is_public
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 BODY = b"".join(b'{"text": "row %d"}\n' % number for number in range(1000))
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -247,3 +250,25 @@ def test_a_name_with_one_inner_address_is_refused_whole(monkeypatch: pytest.Monk
     monkeypatch.setattr(fetching.socket, "getaddrinfo", resolve)
 
     assert codes(check(train=source("http://data.example.com/data.jsonl"))) == ["SourceForbidden"]
+
+
+def test_only_the_administrator_opens_an_inner_network(
+    server: tuple[str, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "run.json"
+    document = {
+        "model": {"path": "/models/base"},
+        "dataset": {"train": source(f"{server[0]}/data.jsonl")},
+        "output": {"directory": "/store", "adapterName": "a"},
+    }
+    run.write_text(json.dumps(document))
+
+    assert main(["check", str(run)]) == 2
+    monkeypatch.setenv("FETTLE_DATA_NETWORKS", "10.0.0.0/8 127.0.0.0/8")
+    assert main(["check", str(run)]) == 0
+    monkeypatch.setenv("FETTLE_DATA_NETWORKS", "my network")
+    assert main(["check", str(run)]) == 2
+    assert "FETTLE_DATA_NETWORKS is no list of networks" in capsys.readouterr().err

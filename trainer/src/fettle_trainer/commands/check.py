@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from fettle_trainer.commands.exit_codes import ExitCode
 from fettle_trainer.commands.terminal import answer, tell
 from fettle_trainer.config.run import RunConfig
 from fettle_trainer.data.check import check_dataset
+from fettle_trainer.data.http import NETWORKS_VARIABLE, Limits, limits_from
 from fettle_trainer.data.sources import found_files
 from fettle_trainer.strict_json import StrictJsonError
 
@@ -38,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check, report, and choose the exit code: 0 passed, 2 the data or the settings are wrong."""
     try:
         config = _load(arguments.run)
-        with found_files(config.dataset) as files:
+        with found_files(config.dataset, _limits()) as files:
             report = check_dataset(files, config.dataset, config.training)
     except _WrongConfigurationError as error:
         tell(str(error))
@@ -51,6 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
     for line in _summary(report):
         tell(line)
     return ExitCode.DONE if report.passed else ExitCode.WRONG_INPUT
+
+
+def _limits() -> Limits:
+    try:
+        return limits_from(os.environ)
+    except ValueError as error:
+        msg = f"The environment variable {NETWORKS_VARIABLE} is no list of networks: {error}."
+        raise _WrongConfigurationError(msg) from error
 
 
 def _load(path: Path) -> RunConfig:

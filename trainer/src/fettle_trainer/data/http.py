@@ -20,10 +20,13 @@ from fettle_trainer.config.dataset_report import FindingCode
 from fettle_trainer.data.problems import DataFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from fettle_trainer.config.dataset import HttpFile
+
+NETWORKS_VARIABLE: Final = "FETTLE_DATA_NETWORKS"
+"""Inner networks that data may be fetched from, as in `10.1.0.0/16 fd00:1::/32`; set in a profile, not by tenants."""
 
 _MAX_REDIRECTS: Final = 5
 _CHUNK_BYTES: Final = 2**18
@@ -42,6 +45,14 @@ class Limits:
     idle_seconds: float = 30
     """Longest silence of the server."""
     total_seconds: float = 3600
+
+
+def limits_from(environment: Mapping[str, str]) -> Limits:
+    """Return the limits of this machine: public addresses, and the networks that its administrator added."""
+    networks = [ipaddress.ip_network(text) for text in environment.get(NETWORKS_VARIABLE, "").split()]
+    return Limits(
+        allowed=lambda address: is_public(address) or any(address in network for network in networks)
+    )
 
 
 def is_public(address: Address) -> bool:
