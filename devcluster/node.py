@@ -44,8 +44,10 @@ def start(plan: Plan, node: Node, programs: Mapping[str, Path]) -> None:
 
 def wait(plan: Plan, node: Node, api: KubeApi) -> None:
     """Wait until a node is Ready."""
+    path = f"/api/v1/nodes/{node.name}"
     wait_until(
-        lambda: is_ready(api.find(f"/api/v1/nodes/{node.name}")),
+        # The object alone may still tell of a kubelet that was killed a moment ago.
+        lambda: is_ready(api.find(path)) and api.answers(f"{path}/proxy/healthz"),
         timeout_s=_READY_TIMEOUT_S,
         otherwise=lambda: f"{node.name} is not Ready; see {plan.logs / (pki.kubelet(node) + '.log')}",
     )

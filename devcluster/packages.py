@@ -30,6 +30,7 @@ NEEDED: Mapping[str, str] = {
     "iptables": "iptables",  # the CNI plugin for host ports speaks nothing else
     "conntrack": "conntrack",
     "openssl": "openssl",
+    "modprobe": "kmod",  # the kernel loads what a network device or a firewall rule needs with it
     str(BUSYBOX): "busybox-static",
 }
 
