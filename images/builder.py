@@ -30,6 +30,9 @@ class Recipe:
 class Builder(Protocol):
     """A program that builds, keeps and pushes images."""
 
+    def discard_unfinished(self) -> None:
+        """Remove what a killed build left behind; nobody else builds meanwhile."""
+
     def has(self, reference: str) -> bool:
         """Return whether the image is in this builder's storage."""
 
@@ -48,6 +51,10 @@ class Buildah:
 
     def __init__(self, storage: Path) -> None:
         self._base = buildah(storage)
+
+    def discard_unfinished(self) -> None:
+        """Remove what a killed build left behind; nobody else builds meanwhile."""
+        ask([*self._base, "rm", "--all"])
 
     def has(self, reference: str) -> bool:
         """Return whether the image is in this builder's storage."""
@@ -79,6 +86,9 @@ class Engine:
 
     def __init__(self, program: Literal["docker", "podman"]) -> None:
         self._program = program
+
+    def discard_unfinished(self) -> None:
+        """Leave it to the engine, which does so by itself."""
 
     def has(self, reference: str) -> bool:
         """Return whether the image is in this builder's storage."""

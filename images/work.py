@@ -98,6 +98,7 @@ def _build_missing(workshop: Workshop, images: Sequence[Image], references: Mapp
     wanted = [image for image in images if not workshop.builder.has(references[image.name])]
     if not wanted:
         return 0
+    workshop.builder.discard_unfinished()
     make_base(workshop)
     longest = 0.0
     with tempfile.TemporaryDirectory(dir=workshop.folder) as folder:
