@@ -167,13 +167,46 @@ def becomes_observed(release: Release, name: str, namespace: str) -> None:
     )
 
 
+class ClusterWide:
+    """What of Fettle is cluster-wide, as it was before the story; another release may have owned it."""
+
+    OWNER = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace")
+    ROLES = ("fettle-viewer", "fettle-editor")
+
+    def __init__(self, release: Release) -> None:
+        self._release = release
+        self._kinds = self._found("customresourcedefinitions")
+        self._roles = [each for each in self._found("clusterroles") if each["metadata"]["name"] in self.ROLES]
+
+    def restore(self) -> None:
+        """Give the kinds back to their owner, or remove them where there were none; bring the roles back."""
+        before = {each["metadata"]["name"]: each for each in self._kinds}
+        for crd in self._found("customresourcedefinitions"):
+            name = crd["metadata"]["name"]
+            if name not in before:
+                self._release.kubectl("delete", "crd", name, "--wait")
+                continue
+            owner = before[name]["metadata"].get("annotations", {})
+            words = [f"{key}={owner[key]}" if key in owner else f"{key}-" for key in self.OWNER]
+            self._release.kubectl("annotate", "crd", name, "--overwrite", *words)
+        for role in self._roles:
+            metadata = {key: role["metadata"][key] for key in ("name", "labels", "annotations")}
+            self._release.apply({**role, "metadata": metadata})
+
+    def _found(self, kind: str) -> list[dict[str, Any]]:
+        found = self._release.get(kind, "--selector", "app.kubernetes.io/part-of=fettle")
+        items: list[dict[str, Any]] = found["items"]
+        return items
+
+
 @pytest.fixture(scope="module")
 def release(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    """Return the story's release: images built, namespaces there; removed with its objects at the end."""
+    """Return the story's release: images built, namespaces there; at the end all is as it was before."""
     subprocess.run(
         [sys.executable, "-m", "images", "build", "operator", "--push"], cwd=ROOT, check=True, timeout=600
     )
     made = Release(cluster.kubeconfig, tmp_path_factory.mktemp("chart"))
+    before = ClusterWide(made)
     names = (HOME, WATCHED, UNWATCHED, ELSEWHERE)
     made.apply(
         *(
@@ -191,6 +224,7 @@ def release(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             made.kubectl("patch", "adapter", each["metadata"]["name"], "--namespace", namespace, *patch)
     made.helm("uninstall", RELEASE, "--ignore-not-found", "--wait")
     made.kubectl("delete", "namespace", *names, "--wait", "--timeout=120s")
+    before.restore()
 
 
 def test_every_pod_of_every_value_set_passes_the_restricted_standard(release: Release) -> None:
