@@ -162,6 +162,15 @@ def test_the_split_is_as_large_as_it_says(
     assert least <= check(texts(tmp_path / "a.jsonl", range(rows)), **settings).validation_rows <= most
 
 
+def test_data_of_which_all_is_held_back_does_not_pass(tmp_path: Path) -> None:
+    reports = [check(texts(tmp_path / "a.jsonl", range(n, n + 1)), validationSplit="50%") for n in range(20)]
+
+    assert {(report.rows, report.passed, *codes(report)) for report in reports} == {
+        (1, True),
+        (0, False, "NoRows"),
+    }
+
+
 def test_rows_that_are_trained_on_and_validated_are_found(tmp_path: Path) -> None:
     train = texts(tmp_path / "train.jsonl", range(20))
     held = texts(tmp_path / "held.jsonl", range(15, 25))

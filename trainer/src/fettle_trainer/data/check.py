@@ -110,15 +110,13 @@ class _Check:
     def report(self, training: TrainingConfig) -> DatasetReport:
         """Compare the rows with each other and sum up."""
         tally = self._tally
-        if not tally.rows and not tally.bad_rows and not tally.failed_files:
-            self.findings.add(FindingCode.NO_ROWS, "The dataset holds no row to train on.")
         duplicates, leaked = self._repetitions()
         held = self._held_back()
         rows = tally.rows - held
+        if not rows and not tally.bad_rows and not tally.failed_files:
+            self.findings.add(FindingCode.NO_ROWS, "The dataset holds no row to train on.")
         return DatasetReport(
-            passed=bool(tally.rows)
-            and not tally.failed_files
-            and tally.bad_rows <= self._dataset.max_bad_rows,
+            passed=bool(rows) and not tally.failed_files and tally.bad_rows <= self._dataset.max_bad_rows,
             format=self._format,
             rows=rows,
             validation_rows=tally.validation_rows + held,
