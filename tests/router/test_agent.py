@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +44,12 @@ def own_address() -> str:
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
+def layout() -> Iterator[Layout]:
     require_haproxy()
     clients, metrics, tls = (f"127.0.0.1:{port}" for port in free_ports(3))
-    return Layout(tmp_path / "run", clients=clients, metrics=metrics, tls_clients=tls, threads=1)
+    # The path of a socket has to be short.
+    with tempfile.TemporaryDirectory(prefix="fettle-router-") as directory:
+        yield Layout(Path(directory), clients=clients, metrics=metrics, tls_clients=tls, threads=1)
 
 
 @dataclass
@@ -303,7 +306,6 @@ def nowhere(tmp_path: Path) -> ApiServer:
 @pytest.fixture
 def kept(layout: Layout, pods: list[Backend]) -> Layout:
     """What an earlier run of the agent has left behind."""
-    layout.directory.mkdir()
     remember(layout.last_good, json.dumps(document()), {"pool-a": assign((), [pods[0].endpoint])})
     return layout
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from fettle_router.split import choose
+from fettle_router.split import choose, slot
 from fettle_router.table import Table
 from router_support.running import CHAT, Router, eventually, running
 from router_support.stub import Backend, Received, backend, echo_revision
@@ -23,8 +23,8 @@ async def only_pod() -> AsyncIterator[Backend]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def only_router(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Router]:
-    async with running(tmp_path_factory.mktemp("router")) as started:
+async def only_router() -> AsyncIterator[Router]:
+    async with running() as started:
         yield started
 
 
@@ -53,6 +53,15 @@ async def test_haproxy_places_every_sticky_key_where_the_reference_says(router: 
     expected = [choose(table(), key, draw=chance).revision for key in keys]
     assert [answer.revision for answer in answers] == expected
     assert {"rev-a", "rev-b", "rev-c"} == set(expected)
+
+
+async def test_the_share_of_the_candidate_ends_exactly_at_its_bound(router: Router, pod: Backend) -> None:
+    key = "somebody"
+    position = slot(key, "rollout-1")
+
+    for below, expected in ((position, "rev-a"), (position + 1, "rev-b"), (0, "rev-a"), (10_000, "rev-b")):
+        await router.serve(table(arms=[main(9999, below)]), [pod.endpoint])
+        assert (await router.post(headers={"x-session-id": key})).revision == expected
 
 
 async def test_the_sticky_header_comes_before_the_session_and_the_session_before_the_client(

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -16,7 +15,7 @@ from fettle_router.table import Table
 from router_support.client import Connection
 from router_support.running import CHAT, Answered, Router, eventually, running
 from router_support.stub import Backend, Received, backend
-from router_support.tables import KEY, document, main, revision, table
+from router_support.tables import KEY, OTHER_KEY, client, document, main, revision, table
 
 WORKERS = 8
 
@@ -28,8 +27,8 @@ async def pods() -> AsyncIterator[list[Backend]]:
 
 
 @pytest_asyncio.fixture
-async def router(tmp_path: Path, pods: list[Backend]) -> AsyncIterator[Router]:
-    async with running(tmp_path) as started:
+async def router(pods: list[Backend]) -> AsyncIterator[Router]:
+    async with running() as started:
         await started.serve(at(1, 0), [pod.endpoint for pod in pods])
         yield started
 
@@ -180,6 +179,20 @@ async def test_a_reload_under_load_drops_nothing(router: Router, pods: list[Back
 
     assert router.engine.reloads == 4
     assert load.failures() == []
+
+
+async def test_a_key_revoked_with_a_reload_is_dead_on_a_connection_that_was_open(
+    router: Router, pods: list[Backend]
+) -> None:
+    connection = Connection(router.port)
+    assert (await connection.post("somebody")).status == 200
+
+    without = {"clients": [client("team-b", OTHER_KEY)]}
+    await router.serve(at(2, 0, access=without, sticky={"header": "x-user"}), [pod.endpoint for pod in pods])
+
+    assert router.engine.reloads == 2
+    assert (await connection.post("somebody")).status == 401
+    await connection.close()
 
 
 async def test_requests_are_counted_by_revision_and_way(router: Router) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 from fettle_router import files
 from fettle_router.errors import HaproxyFailed
 from fettle_router.layout import Layout
-from fettle_router.plan import Action, plan
+from fettle_router.plan import Action, carry_over, plan
 from fettle_router.process import HaproxyProcess, check
 from fettle_router.render import Rendered
 from fettle_router.runtime import Runtime
@@ -36,6 +36,8 @@ class Engine:
         steps = plan(self.current if self.process.running else None, wanted)
         if steps.reload:
             await check(candidate, files.candidate_of(self.layout))
+            if self.current and self.process.running:
+                await self._prepare_the_old(carry_over(self.current, wanted))
             await self._reload(wanted)
         elif steps.actions:
             await self._change(wanted, steps.actions)
@@ -66,6 +68,14 @@ class Engine:
             # Some of the changes are made and some not; the files are complete, so a reload makes it whole.
             _log.warning("a change at run time failed, HAProxy is reloaded instead: %s", error)
             await self._reload(wanted)
+
+    async def _prepare_the_old(self, actions: Sequence[Action]) -> None:
+        try:
+            await self.runtime.apply(actions)
+        except HaproxyFailed as error:
+            _log.warning(
+                "the HAProxy process that is being replaced could not be told all changes: %s", error
+            )
 
     async def _reload(self, wanted: Rendered) -> None:
         files.write(wanted, self.layout)

@@ -24,9 +24,10 @@ from typing import Any, Final
 
 from fettle_router.table import Arm, Table
 
-__all__ = ["ARMS", "CARDS", "KEYS", "LOADED", "NAMES", "THROTTLED", "Map", "Maps", "maps"]
+__all__ = ["ARMS", "CARDS", "KEYS", "LIMITS", "LOADED", "NAMES", "THROTTLED", "Map", "Maps", "maps"]
 
 KEYS: Final = "keys"
+LIMITS: Final = "limits"
 THROTTLED: Final = "throttled"
 ARMS: Final = "arms"
 CARDS: Final = "cards"
@@ -57,7 +58,7 @@ def maps(table: Table, throttled: Mapping[str, int]) -> dict[str, dict[str, str]
     return {
         # HAProxy knows only the maps that its rules use, and an open endpoint looks up no key.
         **({KEYS: keys} if table.access.mode == "keys" else {}),
-        "limits": dict(_limits(table)),
+        LIMITS: dict(_limits(table)),
         THROTTLED: {client: str(seconds) for client, seconds in throttled.items()},
         "models": {model: model for model in table.models},
         "pools": {revision.name: revision.pool for revision in table.revisions},

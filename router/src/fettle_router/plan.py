@@ -4,15 +4,25 @@ The order matters, because requests are served between any two steps: a revoked 
 to is there before what refers to it and leaves after it; the version is told last.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from fettle_router.maps import ARMS, KEYS, LOADED, NAMES, Map
+from fettle_router.maps import ARMS, KEYS, LIMITS, LOADED, NAMES, THROTTLED, Map
 from fettle_router.render import Rendered
-from fettle_router.slots import Endpoint
+from fettle_router.slots import Endpoint, Slots
 
-__all__ = ["Action", "AddEntry", "DeleteEntry", "Plan", "ReplaceMap", "SetEntry", "SetServer", "plan"]
+__all__ = [
+    "Action",
+    "AddEntry",
+    "DeleteEntry",
+    "Plan",
+    "ReplaceMap",
+    "SetEntry",
+    "SetServer",
+    "carry_over",
+    "plan",
+]
 
 MAX_ACTIONS: Final = 2000
 """Above this a reload is quicker than telling every change."""
@@ -80,11 +90,29 @@ def plan(before: Rendered | None, after: Rendered) -> Plan:
     return Plan(reload=True) if len(actions) > MAX_ACTIONS else Plan(reload=False, actions=actions)
 
 
+def carry_over(before: Rendered, after: Rendered) -> tuple[Action, ...]:
+    """Return what the process that a reload replaces has to learn first.
+
+    It gives one more answer on each quiet connection, and by then a key may be revoked or a pod gone. Where
+    traffic goes is not carried over: the old process does not know the new pools.
+    """
+    names = [name for name in (KEYS, LIMITS, THROTTLED) if name in before.maps and name in after.maps]
+    entries = [(name, before.maps[name], after.maps[name]) for name in names]
+    kept = {
+        pool: slots for pool, slots in after.slots.items() if len(before.slots.get(pool, ())) == len(slots)
+    }
+    return (
+        *(action for entry in entries for action in _deletions(*entry)),
+        *(action for entry in entries for action in _additions(*entry)),
+        *_servers(before, kept),
+    )
+
+
 def _actions(before: Rendered, after: Rendered) -> Iterator[Action]:
     names = [name for name in NAMES if name in after.maps]
     if KEYS in names:
         yield from _deletions(KEYS, before.maps[KEYS], after.maps[KEYS])
-    yield from _servers(before, after)
+    yield from _servers(before, after.slots)
     for name in names:
         if name == ARMS:
             if before.maps[ARMS] != after.maps[ARMS]:
@@ -111,11 +139,11 @@ def _deletions(name: str, before: Map, after: Map) -> Iterator[Action]:
             yield DeleteEntry(name, key)
 
 
-def _servers(before: Rendered, after: Rendered) -> Iterator[Action]:
+def _servers(before: Rendered, after: Mapping[str, Slots]) -> Iterator[Action]:
     """Put new pods in before old ones are taken out, so that a pool that is replaced is never empty."""
     changes = [
         SetServer(pool, position, endpoint)
-        for pool, slots in after.slots.items()
+        for pool, slots in after.items()
         for position, endpoint in enumerate(slots)
         if before.slots[pool][position] != endpoint
     ]

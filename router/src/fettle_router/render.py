@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fettle_router.layout import Layout
-from fettle_router.maps import ARMS, CARDS, KEYS, LOADED, THROTTLED, Maps, maps
+from fettle_router.maps import ARMS, CARDS, KEYS, LIMITS, LOADED, THROTTLED, Maps, maps
 from fettle_router.slots import Endpoint, Slots
 from fettle_router.table import SLOTS, Table
 
@@ -112,7 +112,7 @@ def _defaults() -> list[str]:
         "    retry-on conn-failure",
         "    timeout connect 2s",
         "    timeout http-request 10s",
-        "    timeout http-keep-alive 60s",
+        "    timeout http-keep-alive 15s",
         "    timeout client 60s",
         "    timeout client-fin 10s",
         "    timeout server 30m",
@@ -176,6 +176,13 @@ def _identity() -> list[str]:
             f"{{ req.hdrs,length gt {MAX_HEADER_BYTES} }}",
         ),
         _refuse(400, "bad_request", "A request has one Host header.", "{ req.fhdr_cnt(host) gt 1 }"),
+        # HTTP/1.0 knows no chunks: HAProxy and a server behind it could differ about where such a body ends.
+        _refuse(
+            400,
+            "bad_request",
+            "HTTP/1.0 has no Transfer-Encoding.",
+            "{ req.ver 1.0 } { req.fhdr(transfer-encoding) -m found }",
+        ),
     ]
 
 
@@ -220,7 +227,7 @@ def _key(table: Table, layout: Layout) -> list[str]:
 
 
 def _limits(layout: Layout) -> list[str]:
-    limits, throttled = layout.map_file("limits"), layout.map_file(THROTTLED)
+    limits, throttled = layout.map_file(LIMITS), layout.map_file(THROTTLED)
     later = {"Retry-After": "1"}
     return [
         "http-request track-sc0 var(txn.client) table clients_used",

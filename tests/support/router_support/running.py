@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,14 +106,22 @@ class Answered:
 
 
 @contextlib.asynccontextmanager
-async def running(directory: Path, **layout: Any) -> AsyncIterator[Router]:
+async def running(**layout: Any) -> AsyncIterator[Router]:
     """Run a router that serves nothing yet."""
     require_haproxy()
+    with tempfile.TemporaryDirectory(prefix="fettle-router-") as directory:
+        async with _running(Path(directory), layout) as router:
+            yield router
+
+
+@contextlib.asynccontextmanager
+async def _running(directory: Path, layout: dict[str, Any]) -> AsyncIterator[Router]:
     ports = free_ports(3)
     addresses = dict(zip(("clients", "metrics", "tls_clients"), map(_loopback, ports), strict=True))
     surroundings = Layout(directory=directory, **(addresses | {"threads": 1} | layout))
     engine = Engine(surroundings)
-    connector = aiohttp.TCPConnector(limit=0)
+    # A connection for each request: after a reload a kept one would still be answered by the old process, once.
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(30)) as session:
         try:
             yield Router(surroundings, engine, session, ports[0])
