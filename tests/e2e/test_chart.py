@@ -331,15 +331,29 @@ def test_a_changed_setting_replaces_the_operator_and_an_equal_upgrade_does_not(r
     becomes_observed(release, "kept", WATCHED)
 
 
-def test_a_rollback_takes_the_setting_back(release: Release) -> None:
+def test_a_rollback_takes_setting_and_kind_back_and_loses_no_object(release: Release) -> None:
     def level() -> str:
         text = release.get("configmap", "fettle-config", "--namespace", HOME)["data"]["config.yaml"]
         log: dict[str, str] = yaml.safe_load(text)["log"]
         return log["level"]
 
+    before = uids(release)
     assert level() == "debug"
-    release.helm("rollback", RELEASE, "--wait", "--timeout", "3m")
+
+    release.helm("rollback", RELEASE, "1", "--wait", "--timeout", "3m")
+
     assert level() == "info"
+    assert "RANK" not in release.kubectl("get", "adapters", "--namespace", WATCHED)
+    assert "digest" not in release.get("adapter", "newer", "--namespace", WATCHED)["spec"]
+    release.install("--reset-then-reuse-values")
+    assert "digest" in release.get("adapter", "newer", "--namespace", WATCHED)["spec"]
+    assert uids(release) == before
+
+
+def uids(release: Release) -> list[str]:
+    """Return the identity of every Adapter in the watched namespace."""
+    found = release.get("adapters", "--namespace", WATCHED)["items"]
+    return sorted(each["metadata"]["uid"] for each in found)
 
 
 def test_wrong_values_change_nothing(release: Release) -> None:
@@ -357,14 +371,13 @@ def test_another_release_is_told_who_owns_the_kinds(release: Release) -> None:
 
 
 def test_uninstalling_leaves_the_kinds_and_every_object(release: Release) -> None:
-    before = release.get("adapters", "--namespace", WATCHED)["items"]
+    before = uids(release)
 
     answer = release.helm("uninstall", RELEASE, "--wait", "--timeout", "2m")
 
     assert f"[CustomResourceDefinition] {ADAPTER_CRD}" in answer
-    after = release.get("adapters", "--namespace", WATCHED)["items"]
-    assert [each["metadata"]["uid"] for each in after] == [each["metadata"]["uid"] for each in before]
-    assert len(after) == 2
+    assert uids(release) == before
+    assert len(before) == 2
     wait_until(
         lambda: leftovers(release) == [],
         timeout_s=PATIENCE_S,
