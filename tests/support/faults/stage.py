@@ -24,7 +24,7 @@ from fettle_operator.resources import ADAPTERS, CLAIMS, JOBS, ApiResource
 __all__ = ["DIGEST", "REPORT", "Stage", "adapter", "eventually", "staged", "verified"]
 
 T = TypeVar("T")
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 """Generous: the machine may be busy with other things, and nothing waits longer than it has to."""
 DIGEST = "sha256:" + "a" * 64
 REPORT: dict[str, Any] = {
