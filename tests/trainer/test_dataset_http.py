@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 BODY = b"".join(b'{"text": "row %d"}\n' % number for number in range(1000))
 SHA256 = hashlib.sha256(BODY).hexdigest()
+PIECES = 60
+"""Not quite endless, so that a reader without limits fails its test and does not hang it."""
 EVERYWHERE = Limits(allowed=lambda _: True, idle_seconds=0.5, total_seconds=1.5)
 
 
@@ -77,7 +79,9 @@ class Server(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         self.close_connection = True
-        while not self.stop.wait(pause):
+        for _ in range(PIECES):
+            if self.stop.wait(pause):
+                return
             try:
                 self.wfile.write(piece)
             except OSError:

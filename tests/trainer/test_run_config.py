@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 import fettle_trainer.config
+from fettle_trainer.__main__ import main
 from fettle_trainer.config import RunConfig
 
 SMALLEST: dict[str, Any] = {
@@ -140,3 +141,12 @@ def test_the_contract_needs_nothing_but_pydantic() -> None:
         check=True,
     )
     assert done.stdout.strip() == ""
+
+
+def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert all(command in out for command in ("check", "verify", "seal"))
