@@ -42,17 +42,17 @@ class Workshop:
     folder: Path
     """Its own corner of the cache."""
 
-    @property
-    def build_args(self) -> dict[str, str]:
-        """The build arguments; they are part of an image's name."""
+    def build_args(self, image: Image) -> dict[str, str]:
+        """Return the build arguments of an image; they are part of its name."""
         arguments = {"BASE_IMAGE": self.base}
-        if torch_index := os.environ.get("FETTLE_TORCH_INDEX"):
+        torch_index = os.environ.get("FETTLE_TORCH_INDEX")
+        if torch_index and "ARG TORCH_INDEX" in (REPOSITORY / image.dockerfile).read_text():
             arguments["TORCH_INDEX"] = torch_index
         return arguments
 
     def reference(self, image: Image) -> str:
         """Return the full name of an image made from this working tree."""
-        return f"{image.repository}:{content.tag(image, REPOSITORY, self.build_args)}"
+        return f"{image.repository}:{content.tag(image, REPOSITORY, self.build_args(image))}"
 
 
 def open_workshop(choice: Choice, cache: Path) -> Workshop:
@@ -104,8 +104,9 @@ def _build_missing(workshop: Workshop, images: Sequence[Image], references: Mapp
     with tempfile.TemporaryDirectory(dir=workshop.folder) as folder:
         secrets = host.write_secrets(host.secrets(host.look()), Path(folder))
         for image in wanted:
+            arguments = workshop.build_args(image)
             recipe = Recipe(
-                image.name, image.dockerfile, references[image.name], image.name, workshop.build_args, secrets
+                image.name, image.dockerfile, references[image.name], image.name, arguments, secrets
             )
             longest = max(longest, workshop.builder.build(recipe))
     return longest
