@@ -21,6 +21,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from devcluster.apiserver import ApiServer as RealApi
+from fettle_router.__main__ import main as main_program
 from fettle_router.agent import Agent, Source
 from fettle_router.errors import HaproxyFailed
 from fettle_router.kube import ApiServer, session
@@ -462,3 +463,13 @@ async def test_a_router_that_is_told_to_stop_finishes_what_it_is_answering(
 
     assert await answering == 200
     assert await asyncio.to_thread(process.wait, 10) == 0
+
+
+def test_a_folder_too_deep_for_a_socket_is_a_sentence(
+    nowhere: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    flags = ["--namespace", "n", "--table", "t", "--directory", f"/tmp/{'x' * 80}"]
+    api = ["--api-server", nowhere.url, "--api-ca", str(nowhere.ca), "--api-token", str(nowhere.token)]
+
+    assert main_program([*flags, *api]) == 1
+    assert "is too long for the sockets in it" in caplog.text

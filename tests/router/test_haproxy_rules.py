@@ -301,21 +301,6 @@ async def test_only_so_many_requests_of_a_client_run_at_once(router: Router, pod
     assert (await router.post()).status == 200
 
 
-async def test_a_client_that_used_up_its_tokens_waits_as_long_as_it_is_told(
-    router: Router, pod: Backend
-) -> None:
-    reloads = router.engine.reloads
-    await router.serve(table(), [pod.endpoint], throttled={"team-a": 17})
-
-    refused = await router.post()
-
-    assert (refused.status, refused.headers["retry-after"]) == (429, "17")
-    assert (await router.post(key=OTHER_KEY)).status == 200
-    await router.serve(table(), [pod.endpoint], throttled={})
-    assert (await router.post()).status == 200
-    assert router.engine.reloads == reloads
-
-
 async def test_what_a_pod_says_about_the_revision_is_replaced(router: Router, pod: Backend) -> None:
     async def lie(_: object, writer: asyncio.StreamWriter) -> None:
         writer.write(

@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import web
 
 from fettle_router.agent import Agent, Source
-from fettle_router.errors import RouterError
+from fettle_router.errors import InvalidConfiguration, RouterError
 from fettle_router.kube import ApiServer, in_cluster, session
 from fettle_router.layout import Layout
 from fettle_router.status import application
@@ -21,6 +21,8 @@ from fettle_router.status import application
 __all__ = ["main"]
 
 _log: Final = logging.getLogger("fettle_router")
+_LONGEST_DIRECTORY: Final = 60
+"""The path of a socket has at most 107 characters, and HAProxy appends to it while it starts."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _run(options: argparse.Namespace) -> int:
     api = _api(options)
+    _expect_short(options.directory)
     source = Source(options.namespace, options.table, options.tls)
     layout = Layout(
         options.directory,
@@ -66,6 +69,13 @@ async def _run(options: argparse.Namespace) -> int:
             stopping.cancel()
             await agent.engine.process.stop(options.grace if stop.is_set() else 0)
             await server.cleanup()
+
+
+def _expect_short(directory: Path) -> None:
+    if len(str(directory)) > _LONGEST_DIRECTORY:
+        raise InvalidConfiguration(
+            f"--directory {directory} is too long for the sockets in it: at most {_LONGEST_DIRECTORY} characters."
+        )
 
 
 def _stop_signal() -> asyncio.Event:

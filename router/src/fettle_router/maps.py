@@ -7,7 +7,6 @@ answer, so that one change of the table is one small change here:
 |---|---|---|
 | keys | SHA-256 of an API key | client |
 | limits | client | requests per minute `:` concurrency, 0 for none |
-| throttled | client | seconds to wait: it has used up its tokens (kept by the agent, never by the table) |
 | models | model name | itself |
 | pins | name that can be asked for | revision |
 | unready | revision that is not loaded | 1 |
@@ -24,42 +23,28 @@ from typing import Any, Final
 
 from fettle_router.table import Arm, Table
 
-__all__ = ["ARMS", "CARDS", "KEYS", "LIMITS", "LOADED", "NAMES", "THROTTLED", "Map", "Maps", "maps"]
+__all__ = ["ARMS", "CARDS", "KEYS", "LIMITS", "LOADED", "NAMES", "Map", "Maps", "maps"]
 
 KEYS: Final = "keys"
 LIMITS: Final = "limits"
-THROTTLED: Final = "throttled"
 ARMS: Final = "arms"
 CARDS: Final = "cards"
 LOADED: Final = "loaded"
 
-NAMES: Final = (
-    KEYS,
-    "limits",
-    THROTTLED,
-    "models",
-    "pools",
-    "unready",
-    "pins",
-    "splits",
-    ARMS,
-    CARDS,
-    LOADED,
-)
+NAMES: Final = (KEYS, LIMITS, "models", "pools", "unready", "pins", "splits", ARMS, CARDS, LOADED)
 """All maps, in the order in which additions are made: what is referred to comes before what refers to it."""
 
 Map = Mapping[str, str]
 Maps = Mapping[str, Map]
 
 
-def maps(table: Table, throttled: Mapping[str, int]) -> dict[str, dict[str, str]]:
+def maps(table: Table) -> dict[str, dict[str, str]]:
     """Return every map of a table by name."""
     keys = {key: client.name for client in table.access.clients for key in client.key_hashes}
     return {
         # HAProxy knows only the maps that its rules use, and an open endpoint looks up no key.
         **({KEYS: keys} if table.access.mode == "keys" else {}),
         LIMITS: dict(_limits(table)),
-        THROTTLED: {client: str(seconds) for client, seconds in throttled.items()},
         "models": {model: model for model in table.models},
         "pools": {revision.name: revision.pool for revision in table.revisions},
         "unready": {revision.name: "1" for revision in table.revisions if not revision.ready},

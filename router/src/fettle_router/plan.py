@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from fettle_router.maps import ARMS, KEYS, LIMITS, LOADED, NAMES, THROTTLED, Map
+from fettle_router.maps import ARMS, KEYS, LIMITS, LOADED, NAMES, Map
 from fettle_router.render import Rendered
 from fettle_router.slots import Endpoint, Slots
 
@@ -96,7 +96,7 @@ def carry_over(before: Rendered, after: Rendered) -> tuple[Action, ...]:
     It gives one more answer on each quiet connection, and by then a key may be revoked or a pod gone. Where
     traffic goes is not carried over: the old process does not know the new pools.
     """
-    names = [name for name in (KEYS, LIMITS, THROTTLED) if name in before.maps and name in after.maps]
+    names = [name for name in (KEYS, LIMITS) if name in before.maps and name in after.maps]
     entries = [(name, before.maps[name], after.maps[name]) for name in names]
     kept = {
         pool: slots for pool, slots in after.slots.items() if len(before.slots.get(pool, ())) == len(slots)

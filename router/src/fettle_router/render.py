@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fettle_router.layout import Layout
-from fettle_router.maps import ARMS, CARDS, KEYS, LIMITS, LOADED, THROTTLED, Maps, maps
+from fettle_router.maps import ARMS, CARDS, KEYS, LIMITS, LOADED, Maps, maps
 from fettle_router.slots import Endpoint, Slots
 from fettle_router.table import SLOTS, Table
 
@@ -57,21 +57,14 @@ class Rendered:
     slots: Mapping[str, Slots]
 
 
-def render(
-    table: Table, slots: Mapping[str, Slots], layout: Layout, throttled: Mapping[str, int] | None = None
-) -> Rendered:
-    """Return what HAProxy has to read for a table and the pods that stand in the slots of each pool.
-
-    `throttled` are the clients that have used up their tokens, with the seconds that they have to wait.
-    """
+def render(table: Table, slots: Mapping[str, Slots], layout: Layout) -> Rendered:
+    """Return what HAProxy has to read for a table and the pods that stand in the slots of each pool."""
     rules = [*_global(layout), *_defaults(), *_counters(), *_frontend(table, layout), *_inside(layout)]
     sizes = [f"{pool.name} {pool.port} {len(slots[pool.name])}" for pool in table.pools]
     structure = hashlib.sha256("\n".join([*rules, *sizes]).encode()).hexdigest()
     backends = [line for pool in table.pools for line in _backend(pool.name, pool.port, slots[pool.name])]
     text = "\n".join([f"# {structure}", *rules, *backends, ""])
-    return Rendered(
-        text.replace("@structure@", structure), structure, maps(table, throttled or {}), dict(slots)
-    )
+    return Rendered(text.replace("@structure@", structure), structure, maps(table), dict(slots))
 
 
 def server_name(position: int) -> str:
@@ -227,7 +220,7 @@ def _key(table: Table, layout: Layout) -> list[str]:
 
 
 def _limits(layout: Layout) -> list[str]:
-    limits, throttled = layout.map_file(LIMITS), layout.map_file(THROTTLED)
+    limits = layout.map_file(LIMITS)
     later = {"Retry-After": "1"}
     return [
         "http-request track-sc0 var(txn.client) table clients_used",
@@ -247,14 +240,6 @@ def _limits(layout: Layout) -> list[str]:
             "This client has sent too many requests in the last minute.",
             "{ var(txn.per_minute) -m int gt 0 } { sc0_gpc0_rate,sub(txn.per_minute) -m int ge 0 }",
             later,
-        ),
-        f"http-request set-var(txn.wait) var(txn.client),map_str({throttled})",
-        _refuse(
-            429,
-            "token_limit",
-            "This client has used up its tokens of the last minute.",
-            "{ var(txn.wait) -m found }",
-            {"Retry-After": "%[var(txn.wait)]"},
         ),
         "http-request sc-inc-gpc0(0)",
     ]

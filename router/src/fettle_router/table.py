@@ -112,8 +112,6 @@ class Limits(_Section):
     """What one client may use; none means no limit. Each router replica counts requests for itself."""
 
     requests_per_minute: Count | None = None
-    tokens_per_minute: Count | None = None
-    """Known only after an answer, so the request after the one that exceeded it is refused."""
     concurrency: Count | None = None
 
 

@@ -59,8 +59,6 @@ class Router:
         self,
         wanted: Table | None = None,
         endpoints: Iterable[Endpoint] = (),
-        *,
-        throttled: dict[str, int] | None = None,
         **pools: Iterable[Endpoint],
     ) -> None:
         """Bring a table into force; `endpoints` stand in pool-a, those of other pools have their name."""
@@ -71,8 +69,7 @@ class Router:
             for pool in routing.pools
         }
         renderings = (
-            render(routing, self.slots, layout, throttled)
-            for layout in (self.layout, candidate_of(self.layout))
+            render(routing, self.slots, layout) for layout in (self.layout, candidate_of(self.layout))
         )
         await self.engine.serve(*renderings)
 
