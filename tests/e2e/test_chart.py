@@ -183,6 +183,8 @@ class ClusterWide:
         before = {each["metadata"]["name"]: each for each in self._kinds}
         for crd in self._found("customresourcedefinitions"):
             name = crd["metadata"]["name"]
+            if crd["metadata"]["annotations"].get(self.OWNER[1]) != HOME:
+                continue  # another release took it over in the meantime
             if name not in before:
                 self._release.kubectl("delete", "crd", name, "--wait")
                 continue
