@@ -196,7 +196,7 @@ async def router(pod: Backend) -> AsyncIterator[Router]:
         yield started
 
 
-def test_the_list_is_long_enough() -> None:
+async def test_the_list_is_long_enough() -> None:
     assert len(MESSAGES) >= 80
 
 
