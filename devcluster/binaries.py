@@ -91,7 +91,12 @@ MODULES = (
         "helm",
         "helm.sh/helm/v3",
         {"helm": "helm.sh/helm/v3/cmd/helm"},
-        stamps=("helm.sh/helm/v3/internal/version.version={version}",),
+        stamps=(
+            "helm.sh/helm/v3/internal/version.version={version}",
+            # What `helm template` takes for the cluster when it sees none; as in Helm's own builds, that of its client.
+            "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1",
+            "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34",
+        ),
     ),
     GoModule(
         "registry",

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devcluster import files, helper_images, network, processes
+from devcluster import files, forgetting, helper_images, network, processes, registry
 from devcluster.packages import BUSYBOX, CNI_PLUGINS
 from devcluster.plan import REGISTRY_NAME
 from devcluster.processes import Program
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from devcluster.plan import Node, Plan
 
 _START_TIMEOUT_S = 30
+_FORGET_TIMEOUT_S = 300
 _CLAIM = "images-claimed"
 _CONFIG = """\
 version = 2
@@ -103,8 +104,8 @@ def mirrors(plan: Plan) -> dict[str, str]:
 
 def start(plan: Plan, node: Node) -> None:
     """Start a node's containerd, without waiting for it."""
-    for registry, text in mirrors(plan).items():
-        files.write(node.state / "registries" / registry / "hosts.toml", text)
+    for mirrored, text in mirrors(plan).items():
+        files.write(node.state / "registries" / mirrored / "hosts.toml", text)
     pods = json.dumps(network.cni_configuration(node), indent=2)
     files.write(node.state / "cni" / "10-pods.conflist", pods)
     node.run.mkdir(parents=True, exist_ok=True)
@@ -128,6 +129,7 @@ def finish(plan: Plan, node: Node) -> None:
                 shutil.rmtree(node.images / "io.containerd.grpc.v1.cri" / folder, ignore_errors=True)
             start(plan, node)
             _wait(plan, node)
+        _forget_images(plan, node)
         claim.touch()
     _import_helper_images(node)
 
@@ -150,12 +152,22 @@ def _forget_containers(node: Node) -> bool:
     return bool(ids)
 
 
+def _forget_images(plan: Plan, node: Node) -> None:
+    """Remove images that the registry no longer holds; nothing runs from them, since the cluster is only starting."""
+    old = forgetting.forgotten(_listed_images(node), forgetting.tags_in(registry.storage(plan)))
+    if old:
+        run([*_ctr(node), "images", "remove", "--sync", *old], timeout_s=_FORGET_TIMEOUT_S)
+
+
+def _listed_images(node: Node) -> list[tuple[str, str]]:
+    lines = output([*_ctr(node), "images", "list"]).splitlines()[1:]
+    return [(columns[0], columns[2]) for columns in (line.split() for line in lines)]
+
+
 def _import_helper_images(node: Node) -> None:
     applets = output([BUSYBOX, "--list"]).split()
     archive = helper_images.archive(BUSYBOX.read_bytes(), applets, platform.machine())
-    listed = [line.split() for line in output([*_ctr(node), "images", "list"]).splitlines()[1:]]
-    present = {columns[0]: columns[2] for columns in listed}
-    if archive.digests.items() <= present.items():
+    if archive.digests.items() <= dict(_listed_images(node)).items():
         return
     with tempfile.NamedTemporaryFile(suffix=".tar") as file:
         Path(file.name).write_bytes(archive.content)

@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
-from devcluster import files, processes
+from devcluster import files, forgetting, processes, state
 from devcluster.processes import Program
 from devcluster.waiting import wait_until
 
@@ -21,6 +21,11 @@ NAME = "registry"
 _START_TIMEOUT_S = 30
 
 
+def storage(plan: Plan) -> Path:
+    """Return the folder with everything that was pushed."""
+    return plan.cache / "registry"
+
+
 def config(plan: Plan) -> dict[str, Any]:
     """Return the registry's configuration file."""
     return {
@@ -28,7 +33,7 @@ def config(plan: Plan) -> dict[str, Any]:
         "log": {"level": "warn", "accesslog": {"disabled": True}},
         # Shared by all clusters of the machine, so that an image is stored once.
         "storage": {
-            "filesystem": {"rootdirectory": str(plan.cache / "registry")},
+            "filesystem": {"rootdirectory": str(storage(plan))},
             "delete": {"enabled": True},
             "maintenance": {
                 "uploadpurging": {"enabled": True, "age": "24h", "interval": "24h", "dryrun": False}
@@ -43,6 +48,9 @@ def start(plan: Plan, programs: Mapping[str, Path]) -> None:
     text = json.dumps(config(plan), indent=2)
     file = plan.state / "registry.yaml"
     files.write(file, text)
+    # Pushing and forgetting exclude each other, so old images go before the first registry of the machine starts.
+    if NAME not in processes.running(plan.state) and not state.others(plan.instance):
+        forgetting.forget_old_tags(storage(plan), programs["registry"], file)
     program = Program(
         NAME,
         (str(programs["registry"]), "serve", str(file)),

@@ -12,6 +12,8 @@ import sys
 from stages import Stage, StageFailed, run
 
 PYTEST = (".venv/bin/python", "-m", "pytest", "-q")
+FAST = ("-m", "not apiserver and not cluster")
+CHART = "tests/chart"
 
 
 def stages() -> list[Stage]:
@@ -20,20 +22,18 @@ def stages() -> list[Stage]:
         Stage("venv", ("scripts/venv.sh",)),
         Stage("apiserver-binaries", ("python3", "-m", "devcluster", "build", "etcd", "kube-apiserver")),
         Stage("lint", ("make", "--no-print-directory", "lint"), after=("venv",)),
-        Stage(
-            "unit", (*PYTEST, "-n", "2", "-m", "not apiserver and not cluster"), after=("venv",), show=True
-        ),
+        Stage("unit", (*PYTEST, "-n", "2", *FAST, "--ignore", CHART), after=("venv",), show=True),
         Stage("binaries", ("python3", "-m", "devcluster", "build"), after=("apiserver-binaries",)),
         Stage("images", ("python3", "-m", "images", "build", "--push")),
+        # Rendering needs helm, and the linters beside it.
+        Stage("chart", (*PYTEST, "-n", "2", *FAST, CHART), after=("unit", "binaries"), show=True),
         Stage(
             "integration",
             (*PYTEST, "-n", "3", "-m", "apiserver"),
             after=("unit", "apiserver-binaries"),
             show=True,
         ),
-        Stage(
-            "e2e", (*PYTEST, "-m", "cluster"), after=("lint", "integration", "binaries", "images"), show=True
-        ),
+        Stage("e2e", (*PYTEST, "-m", "cluster"), after=("lint", "chart", "integration", "images"), show=True),
     ]
 
 
