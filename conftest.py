@@ -1,3 +1,3 @@
 """Fixtures for every test: a real API server for each run, and the embedded cluster."""
 
-pytest_plugins = ["apiserver_plugin", "cluster_plugin", "crds_plugin"]
+pytest_plugins = ["apiserver_plugin", "cluster_plugin"]
