@@ -33,12 +33,8 @@ _EMPTIED = (
     "dev", "usr/share/doc", "usr/share/info", "usr/share/locale", "usr/share/man",
     "var/cache/apt", "var/cache/debconf", "var/lib/apt/lists", "var/log",
 )  # fmt: skip
-# The mirror of the machine that builds is of no use where the image runs.
-_SOURCES = f"""\
-deb http://deb.debian.org/debian {SUITE} main
-deb http://deb.debian.org/debian {SUITE}-updates main
-deb http://deb.debian.org/debian-security {SUITE}-security main
-"""
+# The mirror of the machine that builds is of no use where the image runs, and nothing is installed there.
+_SOURCES = "# No package sources: this system is complete. Add your own mirror to install more.\n"
 _DOCKERFILE = 'FROM scratch\nADD rootfs.tar /\nCMD ["bash"]\n'
 
 
@@ -69,7 +65,9 @@ def ensure_own(builder: Builder, host: Host, scratch: Path) -> None:
     packages.install(packages.BASE)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         system = Path(folder) / "system"
-        work("bootstrap Debian", [*_DEBOOTSTRAP, system, host.mirror])
+        # Without a mirror debootstrap takes Debian's default one.
+        mirror = [] if host.mirror is None else [host.mirror]
+        work("bootstrap Debian", [*_DEBOOTSTRAP, system, *mirror])
         _finish(system)
         # --numeric-owner: the names belong to the new system, not to this one.
         ask(["tar", "-C", system, "--numeric-owner", "-cf", Path(folder) / "rootfs.tar", "."])

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SUITE = "bookworm"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
 _SUITES = (SUITE, f"{SUITE}-updates", f"{SUITE}-security")
 _CA_IN_BUILD = "/run/secrets/ca"
 _SOURCES_IN_BUILD = "/run/secrets/apt-sources"
@@ -47,9 +46,9 @@ class Host:
     """Lines of apt's own configuration language."""
 
     @property
-    def mirror(self) -> str:
-        """The Debian mirror that a base system is fetched from."""
-        return next((found.uri for found in self.repositories if found.suite == SUITE), DEFAULT_MIRROR)
+    def mirror(self) -> str | None:
+        """The Debian mirror that a base system is fetched from; None where this machine knows none."""
+        return next((found.uri for found in self.repositories if found.suite == SUITE), None)
 
 
 def look(environ: Mapping[str, str] = os.environ) -> Host:
