@@ -120,7 +120,7 @@ def test_the_pause_before_the_next_attempt_doubles_up_to_a_bound() -> None:
     backoff = Backoff(initial_seconds=10, max_seconds=60)
     pauses = [
         retry_at(attempts_of(UID, [ended_job(OWNER, number)], [])[0], backoff) - NOW + timedelta(seconds=30)
-        for number in (1, 2, 3, 9)
+        for number in (1, 2, 3, 9, 5000)
     ]
 
-    assert [pause.total_seconds() for pause in pauses] == [20, 40, 60, 60]
+    assert [pause.total_seconds() for pause in pauses] == [20, 40, 60, 60, 60]

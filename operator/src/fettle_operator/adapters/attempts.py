@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
+from fettle_operator.engine.backoff import doubled
 from fettle_operator.ownership import is_owned_by
 from fettle_operator.pods import termination_of
 from fettle_operator.reasons import Reason
@@ -114,7 +115,7 @@ def finding_of(attempt: Attempt) -> Finding | None:
 
 def retry_at(attempt: Attempt, backoff: Backoff) -> datetime:
     """Return when the next attempt is due after this one broke."""
-    pause_s = min(backoff.initial_seconds * 2**attempt.number, backoff.max_seconds)
+    pause_s = doubled(backoff, attempt.number)
     ended_at = attempt.ended_at
     assert ended_at is not None, "only an attempt that ended is followed by another"  # noqa: S101 - a bug of ours
     return ended_at + timedelta(seconds=pause_s)
