@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 LOGS = Path("build/logs")
@@ -27,7 +27,6 @@ class Stage:
     after: tuple[str, ...] = ()
     show: bool = False
     """Print the whole log when the stage is done (test results), not only when it failed."""
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 class StageFailed(Exception):
@@ -98,7 +97,6 @@ class _Runner:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | stage.environment,
                 start_new_session=True,
             )
         self._running[stage.name] = process
