@@ -14,6 +14,12 @@ from stages import Stage, StageFailed, run
 PYTEST = (".venv/bin/python", "-m", "pytest", "-q")
 FAST = ("-m", "not apiserver and not cluster")
 CHART = "tests/chart"
+TRAINING = "tests/training"
+
+
+def without(*folders: str) -> tuple[str, ...]:
+    """Leave folders out of a pytest call."""
+    return tuple(word for folder in folders for word in ("--ignore", folder))
 
 
 def stages() -> list[Stage]:
@@ -22,18 +28,25 @@ def stages() -> list[Stage]:
         Stage("venv", ("scripts/venv.sh",)),
         Stage("apiserver-binaries", ("python3", "-m", "devcluster", "build", "etcd", "kube-apiserver")),
         Stage("lint", ("make", "--no-print-directory", "lint"), after=("venv",)),
-        Stage("unit", (*PYTEST, "-n", "2", *FAST, "--ignore", CHART), after=("venv",), show=True),
+        Stage("unit", (*PYTEST, "-n", "2", *FAST, *without(CHART, TRAINING)), after=("venv",), show=True),
         Stage("binaries", ("python3", "-m", "devcluster", "build"), after=("apiserver-binaries",)),
         Stage("images", ("python3", "-m", "images", "build", "--push")),
         # Rendering needs helm, and the linters beside it.
         Stage("chart", (*PYTEST, "-n", "2", *FAST, CHART), after=("unit", "binaries"), show=True),
         Stage(
             "integration",
-            (*PYTEST, "-n", "3", "-m", "apiserver"),
+            (*PYTEST, "-n", "3", "-m", "apiserver", *without(TRAINING)),
             after=("unit", "apiserver-binaries"),
             show=True,
         ),
-        Stage("e2e", (*PYTEST, "-m", "cluster"), after=("lint", "chart", "integration", "images"), show=True),
+        # Training keeps both cores busy, and the integration tests have deadlines.
+        Stage("training", ("make", "--no-print-directory", "training"), after=("integration",), show=True),
+        Stage(
+            "e2e",
+            (*PYTEST, "-m", "cluster", *without(TRAINING)),
+            after=("lint", "chart", "integration", "training", "images"),
+            show=True,
+        ),
     ]
 
 

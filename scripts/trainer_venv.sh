@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Makes the environment that the trainer's tests and benchmarks run in and prints its Python's path. It holds the
+# model stack, gigabytes, so all checkouts share one in the cache, named by the lock it was made from.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+lock=locks/trainer-dev.txt
+cache="${FETTLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/fettle}"
+home="$cache/venvs/trainer-$(sha256sum "$lock" | cut -c1-12)"
+
+if [ ! -x "$home/bin/python" ]; then
+    mkdir -p "$cache/venvs"
+    exec 9> "$cache/venvs/.lock"
+    flock 9
+fi
+if [ ! -x "$home/bin/python" ]; then
+    # A half-made environment must never look finished, and one of an older lock is of no use to anybody.
+    rm -rf "$cache"/venvs/trainer-*
+    scripts/uv venv --quiet --relocatable --python "$(command -v python3)" "$home.new" >&2
+    scripts/uv pip sync --quiet --require-hashes --python "$home.new/bin/python" "$lock" >&2
+    mv -T "$home.new" "$home"
+fi
+echo "$home/bin/python"
