@@ -6,7 +6,9 @@ BOS, the chat template and what it refuses. What costs time is small: two layers
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -49,7 +51,7 @@ class _Family(NamedTuple):
     stops: tuple[str, ...]
     """The tokens that end an answer in generation_config.json."""
     tied: bool
-    more: dict[str, Any] = {}
+    more: Mapping[str, Any] = MappingProxyType({})
 
 
 _IM: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

@@ -13,13 +13,13 @@ os.environ.update(
     CUDA_VISIBLE_DEVICES="",
 )
 
-from collections.abc import Callable  # noqa: E402 - the environment comes first
-from pathlib import Path  # noqa: E402 - as above
+from collections.abc import Callable
+from pathlib import Path
 
-import pytest  # noqa: E402 - as above
-import torch  # noqa: E402 - as above
+import pytest
+import torch
 
-from tiny_models import tiny_model  # noqa: E402 - as above
+from tiny_models import tiny_model
 
 torch.set_num_threads(1)
 
