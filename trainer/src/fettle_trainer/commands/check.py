@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from fettle_trainer import strict_json
 from fettle_trainer.atomic import write_atomically
-from fettle_trainer.commands.exit_codes import ExitCode
 from fettle_trainer.commands.terminal import answer, tell
+from fettle_trainer.config.exit_codes import ExitCode
 from fettle_trainer.config.run import RunConfig
 from fettle_trainer.data.check import check_dataset
 from fettle_trainer.data.http import NETWORKS_VARIABLE, Limits, limits_from

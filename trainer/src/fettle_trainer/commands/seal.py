@@ -15,8 +15,8 @@ from pathlib import Path
 from fettle_trainer.adapter import report
 from fettle_trainer.adapter.errors import AdapterRefusedError
 from fettle_trainer.adapter.seal import Provenance, seal_adapter
-from fettle_trainer.commands.exit_codes import ExitCode
 from fettle_trainer.commands.terminal import answer, tell
+from fettle_trainer.config.exit_codes import ExitCode
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from fettle_trainer.adapter import report
 from fettle_trainer.adapter.errors import AdapterRefusedError
 from fettle_trainer.adapter.verify import verify_adapter
-from fettle_trainer.commands.exit_codes import ExitCode
 from fettle_trainer.commands.terminal import answer, tell
+from fettle_trainer.config.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     import argparse

@@ -150,6 +150,8 @@ class DistributedConfig(ContractModel):
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
     processes_per_node: Annotated[int, Field(ge=1, le=16)] = 1
     zero: ZeroConfig = ZeroConfig()
+    grace_seconds: Annotated[int, Field(ge=15, le=86_400)] = 60
+    """How long after SIGTERM the pod is killed; saving must be over by then."""
 
 
 class Gate(ContractModel):
@@ -196,6 +198,8 @@ class OutputConfig(ContractModel):
     adapter_name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
     exports: Annotated[tuple[Literal["adapter", "merged", "onnx", "gguf"], ...], Field(max_length=4)] = ()
     """None listed: adapter, or merged with method full."""
+    work_directory: FilePath | None = None
+    """Checkpoints and reports; runs that share it are attempts of one run. None: `<directory>/.fettle/<adapterName>`."""
 
 
 class MlflowConfig(ContractModel):
@@ -211,6 +215,8 @@ class TrackingConfig(ContractModel):
 
     tensorboard: bool = False
     mlflow: MlflowConfig | None = None
+    progress_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """Where GET /progress and /metrics answer; 0 takes a free port. None: nowhere. A pod has it on 9400."""
 
 
 class RunConfig(ContractModel):
