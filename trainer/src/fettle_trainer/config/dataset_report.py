@@ -51,6 +51,10 @@ class FindingCode(StrEnum):
     WEIGHT_INVALID = "WeightInvalid"
     TOOL_CALL_INVALID = "ToolCallInvalid"
     NOTHING_TO_TRAIN = "NothingToTrain"
+    # about a row and the model
+    TEMPLATE_REFUSED = "TemplateRefused"
+    """The model's chat template cannot write the conversation as it stands."""
+    OVERLONG = "Overlong"
     # about the dataset
     NO_ROWS = "NoRows"
     DUPLICATE_ROW = "DuplicateRow"

@@ -108,6 +108,10 @@ class _Conversation:
             refuse(FindingCode.EMPTY_TEXT, self._content, "The message is empty. Remove the turn or the row.")
         weight = message.get("weight")
         trained = role == "assistant" if weight is None else _weight(weight, role)
+        if role == "tool":
+            return Turn(
+                role, text, trained, calls, _word(message.get("name")), _word(message.get("tool_call_id"))
+            )
         return Turn(role, text, trained, calls)
 
     def _refuse_role(self, name: object) -> NoReturn:
@@ -154,6 +158,10 @@ def _part(part: object, place: str) -> str:
         message = 'A part of a message is {"type": "text", "text": "…"}; only text is trained.'
         refuse(FindingCode.WRONG_TYPE, place, message)
     return text
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _weight(weight: object, role: str) -> bool:

@@ -17,6 +17,9 @@ class Turn(NamedTuple):
     trained: bool
     calls: Any = None
     """The tool calls of an assistant's turn, as they stand in the file."""
+    name: str | None = None
+    call_id: str | None = None
+    """Which call a tool's turn answers; some chat templates ask for it."""
 
 
 class Example(NamedTuple):
