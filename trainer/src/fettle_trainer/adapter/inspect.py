@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 TEMPLATE_NAME: Final = "chat_template.jinja"
 
-_PICKLES: Final = frozenset(
+PICKLES: Final = frozenset(
     {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".dill"}
 )
-_PROGRAMS: Final = frozenset({".py", ".pyc", ".pyo", ".so", ".dll", ".dylib"})
+PROGRAMS: Final = frozenset({".py", ".pyc", ".pyo", ".so", ".dll", ".dylib"})
 _PIECE_BYTES: Final = 2**20
 _MAX_TOKENIZER_CONFIG_BYTES: Final = 4 * 2**20
 """Families with thousands of added tokens list them all there."""
@@ -79,14 +79,14 @@ def inspect_adapter(directory: AdapterDirectory) -> InspectedAdapter:
 def _refuse_code(directory: AdapterDirectory) -> None:
     for path in directory.entries:
         suffix = PurePosixPath(path).suffix.lower()
-        if suffix in _PICKLES:
+        if suffix in PICKLES:
             raise AdapterRefusedError(
                 RefusalCode.CODE_FILE,
                 f"{path} is of a kind that can hold pickled code, which Fettle never opens. Remove it; weights belong "
                 f"in {WEIGHTS_NAME}.",
                 path,
             )
-        if suffix in _PROGRAMS:
+        if suffix in PROGRAMS:
             raise AdapterRefusedError(
                 RefusalCode.CODE_FILE,
                 f"{path} is a program; Fettle runs no code from adapters. Remove it.",
