@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from fettle_trainer.watch.flops import ModelShape, attended_length, flops_per_token, peak_flops, utilisation
+from fettle_trainer.train.memory import ModelShape
+from fettle_trainer.watch.flops import attended_length, flops_per_token, peak_flops, utilisation
 from fettle_trainer.watch.pace import Pace, for_people
 
-LLAMA_8B = ModelShape(parameters=8_030_261_248, layers=32, attention_width=4096)
+LLAMA_8B = ModelShape(
+    parameters=8_030_261_248, layers=32, hidden=4096, vocabulary=128_256, trainable=41_943_040
+)
 
 
 def test_the_time_left_ignores_the_evaluation_in_between() -> None:

@@ -7,11 +7,11 @@ of queries, keys and values, which grow with the length. Recomputed activations 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from fettle_trainer.config.adapter import Method
+    from fettle_trainer.train.memory import ModelShape
 
 _FULL: Final = 6
 _FROZEN_BASE: Final = 4
@@ -40,21 +40,10 @@ _PEAKS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class ModelShape:
-    """What the FLOP count depends on."""
-
-    parameters: int
-    """Of the base model, without an input embedding that is only looked up: N."""
-    layers: int
-    attention_width: int
-    """Heads times the size of a head."""
-
-
 def flops_per_token(shape: ModelShape, method: Method, attended_length: float) -> float:
     """Return the arithmetic of one real token, forward and backward."""
     weights = (_FULL if method == "full" else _FROZEN_BASE) * shape.parameters
-    return weights + _ATTENTION * shape.layers * shape.attention_width * attended_length
+    return weights + _ATTENTION * shape.layers * shape.hidden * attended_length
 
 
 def attended_length(lengths_sum: float, squares_sum: float) -> float:
