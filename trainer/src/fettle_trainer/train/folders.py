@@ -1,0 +1,49 @@
+"""Where a run keeps what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fettle_trainer.config.run import OutputConfig
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """The folders and files of one run; runs of one work folder are attempts of the same run."""
+
+    output: Path
+    """What users read: `<adapterName>/<digest>/` below it."""
+    work: Path
+    """What the run itself needs, and its reports."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """The checkpoints."""
+        return self.work / "checkpoints"
+
+    @property
+    def resolved(self) -> Path:
+        """The settings with every `auto` resolved."""
+        return self.work / "resolved.json"
+
+    @property
+    def fitted(self) -> Path:
+        """What the training left for evaluation and export; it exists when the steps are done."""
+        return self.work / "fitted.json"
+
+    @property
+    def models(self) -> Path:
+        """Base models from the hub, each revision once for all runs of the store."""
+        return self.output / ".fettle" / "models"
+
+
+def run_folders(output: OutputConfig) -> RunFolders:
+    """Return the folders of a run's configuration."""
+    directory = Path(output.directory)
+    work = (
+        Path(output.work_directory) if output.work_directory else directory / ".fettle" / output.adapter_name
+    )
+    return RunFolders(directory, work)
