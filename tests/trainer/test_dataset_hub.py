@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dataset_checks import check, codes
 from fettle_trainer.data.hub_files import chosen_files
+from hub_stand_in import Hub, hub_serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TRAIN = b'{"text": "one"}\n{"text": "two"}\n'
 FILES = {
     "README.md": b"# A dataset\n",
@@ -29,59 +25,11 @@ FILES = {
 }
 
 
-class Hub(BaseHTTPRequestHandler):
-    """The part of the hub's API that downloading a dataset needs."""
-
-    seen: list[tuple[str, str]]
-    token: str | None
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def answer(self, *, body: bool) -> None:
-        authorization = self.headers.get("Authorization", "")
-        type(self).seen.append((self.path, authorization))
-        if self.token is not None and authorization != f"Bearer {self.token}":
-            self.send(401, b"", {"X-Error-Code": "GatedRepo"}, body=body)
-        elif self.path.startswith("/api/datasets/org/set/revision/main"):
-            listing = {"id": "org/set", "sha": COMMIT, "siblings": [{"rfilename": name} for name in FILES]}
-            self.send(200, json.dumps(listing).encode(), {"Content-Type": "application/json"}, body=body)
-        elif self.path.startswith("/api/datasets/org/set/"):
-            self.send(404, b"", {"X-Error-Code": "RevisionNotFound"}, body=body)
-        elif self.path.startswith(f"/datasets/org/set/resolve/{COMMIT}/"):
-            data = FILES[self.path.partition(f"{COMMIT}/")[2]]
-            etag = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
-            self.send(200, data, etag, body=body)
-        else:
-            self.send(404, b"", {"X-Error-Code": "RepoNotFound"}, body=body)
-
-    def send(self, status: int, data: bytes, headers: dict[str, str], *, body: bool) -> None:
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(data))} | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def log_message(self, *arguments: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    handler = type("Handler", (Hub,), {"seen": [], "token": None})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
-        try:
-            yield handler
-        finally:
-            server.shutdown()
-            thread.join()
+    with hub_serving({"datasets/org/set": FILES}) as (handler, address):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        yield handler
 
 
 def source(**changes: Any) -> list[dict[str, Any]]:

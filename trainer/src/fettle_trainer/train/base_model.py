@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from fettle_trainer.errors import IncompleteError, WrongInputError
+from fettle_trainer.safety import require_safe_model_folder
 
 if TYPE_CHECKING:
     from fettle_trainer.config.run import HubModel, ModelConfig
@@ -26,39 +22,41 @@ _UNFINISHED: Final = ".fetching"
 
 
 def base_folder(model: ModelConfig, models: Path) -> Path:
-    """Return the base model's folder; raise WrongInputError when there is none."""
-    if model.hugging_face is not None:
-        return _fetched(model.hugging_face, models)
-    folder = Path(str(model.path))
-    if not (folder / "config.json").is_file():
-        what = "has no config.json" if folder.is_dir() else "is no folder"
-        message = f"model.path: {folder} {what}. It must be a model as transformers saves one."
-        raise WrongInputError("ModelMissing", message, "model.path")
+    """Return the base model's folder; raise WrongInputError when there is none, or none that is safe to open."""
+    folder = Path(str(model.path)) if model.hugging_face is None else _fetched(model.hugging_face, models)
+    require_safe_model_folder(folder)
     return folder
 
 
 def _fetched(wanted: HubModel, models: Path) -> Path:
-    token = _token(wanted)
+    # The endpoint is read here, not when the client was imported; False keeps the machine's own token at home.
+    hub = HfApi(token=_token(wanted), endpoint=os.environ.get("HF_ENDPOINT") or None)
     try:
-        commit = HfApi(token=token).model_info(wanted.repo, revision=wanted.revision).sha
-        target = models / wanted.repo.replace("/", "--") / str(commit)
-        if target.is_dir():
-            return target
-        unfinished = target.with_name(target.name + _UNFINISHED)
-        snapshot_download(
-            wanted.repo, revision=commit, token=token, local_dir=unfinished, allow_patterns=list(_WANTED)
-        )
+        commit = str(hub.model_info(wanted.repo, revision=wanted.revision).sha)
+        target = models / wanted.repo.replace("/", "--") / commit
+        if not target.is_dir():
+            _fetch(hub, wanted.repo, commit, target)
     except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
-        message = f"The hub has no {wanted.repo} at revision {wanted.revision} for this token, or access must be asked for."
+        message = (
+            f"The hub shows no {wanted.repo} at revision {wanted.revision} to this token. "
+            "Mend the names, or ask for access and name a token with it."
+        )
         raise WrongInputError("ModelMissing", message, "model.huggingFace") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        message = f"{wanted.repo} could not be fetched from the hub: {str(error).splitlines()[0][:200]}"
+    except Exception as error:
+        # The hub's client lets its HTTP library's errors through, and has changed that library before.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        message = f"{wanted.repo} could not be fetched from the hub: {reason}"
         raise IncompleteError("HubUnreachable", message, "model.huggingFace") from error
+    return target
+
+
+def _fetch(hub: HfApi, repository: str, commit: str, target: Path) -> None:
+    unfinished = target.with_name(target.name + _UNFINISHED)
+    hub.snapshot_download(repository, revision=commit, local_dir=unfinished, allow_patterns=list(_WANTED))
     # What the download keeps about itself is no part of the model.
     shutil.rmtree(unfinished / ".cache", ignore_errors=True)
     if not target.is_dir():  # another run of this store may have been faster
         unfinished.rename(target)
-    return target
 
 
 def _token(wanted: HubModel) -> str | bool:
