@@ -19,6 +19,8 @@ from fettle_trainer.config.verification import RefusalCode
 from fettle_trainer.strict_json import StrictJsonError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fettle_trainer.adapter.directory import AdapterDirectory
 
 TEMPLATE_NAME: Final = "chat_template.jinja"
@@ -33,17 +35,15 @@ _MAX_TOKENIZER_CONFIG_BYTES: Final = 4 * 2**20
 
 
 @dataclass(frozen=True)
-class InspectedAdapter:
-    """The facts of an adapter whose own files are sound."""
+class Contents:
+    """The files of a directory that was read whole."""
 
-    config: PeftConfig
-    weights: Weights
     records: tuple[FileRecord, ...]
     """Every file but the manifest, sorted by path."""
 
     @property
     def digest(self) -> str:
-        """The adapter's name by content."""
+        """The name by content."""
         return adapter_digest(self.records)
 
     @property
@@ -53,37 +53,52 @@ class InspectedAdapter:
 
     @property
     def template_hash(self) -> str | None:
-        """The digest of the chat template file, if the adapter brings one."""
+        """The digest of the chat template file, if there is one."""
         return next(
             (f"sha256:{record.sha256}" for record in self.records if record.path == TEMPLATE_NAME), None
         )
 
 
+@dataclass(frozen=True)
+class InspectedAdapter(Contents):
+    """The facts of an adapter whose own files are sound."""
+
+    config: PeftConfig
+    weights: Weights
+
+
 def inspect_adapter(directory: AdapterDirectory) -> InspectedAdapter:
     """Read every file once; the first thing that is wrong is raised as AdapterRefusedError."""
-    _refuse_code(directory)
+    refuse_code(directory)
     _require(directory, CONFIG_NAME, RefusalCode.CONFIG_MISSING)
     _require(directory, WEIGHTS_NAME, RefusalCode.WEIGHTS_MISSING)
     config = parse_peft_config(directory.read(CONFIG_NAME, MAX_CONFIG_BYTES))
-    _refuse_remote_code(directory)
+    refuse_remote_code(directory)
     weights = read_weights(directory, config)
+    records = records_with(directory, {WEIGHTS_NAME: weights.record})
+    return InspectedAdapter(records, config, weights)
+
+
+def records_with(directory: AdapterDirectory, read: Mapping[str, FileRecord]) -> tuple[FileRecord, ...]:
+    """Read the files that were not read yet; return the records of all, proven to be of one moment."""
     records = tuple(
-        weights.record if path == WEIGHTS_NAME else _record(directory, path)
+        read[path] if path in read else _record(directory, path)
         for path in directory.entries
         if path != MANIFEST_NAME
     )
     directory.ensure_unchanged()
-    return InspectedAdapter(config, weights, records)
+    return records
 
 
-def _refuse_code(directory: AdapterDirectory) -> None:
+def refuse_code(directory: AdapterDirectory) -> None:
+    """Refuse programs, and files that can hold pickled ones."""
     for path in directory.entries:
         suffix = PurePosixPath(path).suffix.lower()
         if suffix in PICKLES:
             raise AdapterRefusedError(
                 RefusalCode.CODE_FILE,
                 f"{path} is of a kind that can hold pickled code, which Fettle never opens. Remove it; weights belong "
-                f"in {WEIGHTS_NAME}.",
+                "in safetensors files.",
                 path,
             )
         if suffix in PROGRAMS:
@@ -101,7 +116,7 @@ def _require(directory: AdapterDirectory, path: str, code: RefusalCode) -> None:
         )
 
 
-def _refuse_remote_code(directory: AdapterDirectory) -> None:
+def refuse_remote_code(directory: AdapterDirectory) -> None:
     """Refuse `auto_map`: what has it needs code from its author to be loaded."""
     for path in directory.entries:
         if "/" in path or path == CONFIG_NAME or not path.endswith("config.json"):

@@ -1,4 +1,4 @@
-"""Does an adapter agree with its manifest? File by file, then fact by fact."""
+"""Does an adapter, or a whole model, agree with its manifest? File by file, then fact by fact."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fettle_trainer.config.verification import RefusalCode
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fettle_trainer.adapter.inspect import InspectedAdapter
+    from fettle_trainer.adapter.inspect import Contents, InspectedAdapter
     from fettle_trainer.config.manifest import Manifest
 
 
@@ -42,10 +42,10 @@ def check_listing(manifest: Manifest, sizes: Mapping[str, int]) -> None:
             )
 
 
-def check_content(manifest: Manifest, adapter: InspectedAdapter) -> None:
-    """Refuse files whose bytes, and statements whose values, are not those of the adapter."""
+def check_content(manifest: Manifest, contents: Contents) -> None:
+    """Refuse files whose bytes are not those that the manifest lists."""
     recorded = {record.path: record.sha256 for record in manifest.files}
-    for record in adapter.records:
+    for record in contents.records:
         if recorded[record.path] != record.sha256:
             raise _refused(
                 RefusalCode.DIGEST_MISMATCH,
@@ -53,27 +53,27 @@ def check_content(manifest: Manifest, adapter: InspectedAdapter) -> None:
                 "The file was damaged or replaced; copy it again.",
                 record.path,
             )
-    if manifest.digest != adapter.digest:
+    if manifest.digest != contents.digest:
         raise _refused(
             RefusalCode.DIGEST_MISMATCH,
-            f"The adapter's digest is {adapter.digest}, the manifest says {manifest.digest}.",
+            f"The adapter's digest is {contents.digest}, the manifest says {manifest.digest}.",
             MANIFEST_NAME,
         )
-    _check_template(manifest, adapter)
-    _check_facts(manifest, adapter)
+    _check_template(manifest, contents)
 
 
-def _check_template(manifest: Manifest, adapter: InspectedAdapter) -> None:
-    if manifest.template_hash is not None and manifest.template_hash != adapter.template_hash:
+def _check_template(manifest: Manifest, contents: Contents) -> None:
+    if manifest.template_hash is not None and manifest.template_hash != contents.template_hash:
         raise _refused(
             RefusalCode.TEMPLATE_MISMATCH,
-            f"{TEMPLATE_NAME} has the digest {adapter.template_hash or 'of no file'}, the manifest says "
+            f"{TEMPLATE_NAME} has the digest {contents.template_hash or 'of no file'}, the manifest says "
             f"{manifest.template_hash}. Prompts would be rendered in another way than in training.",
             TEMPLATE_NAME,
         )
 
 
-def _check_facts(manifest: Manifest, adapter: InspectedAdapter) -> None:
+def check_facts(manifest: Manifest, adapter: InspectedAdapter) -> None:
+    """Refuse statements whose values are not those of the adapter."""
     # A quantised base is the trainer's affair: the files of a qlora adapter are those of a lora adapter.
     method = "lora" if manifest.method == "qlora" else manifest.method
     facts = {

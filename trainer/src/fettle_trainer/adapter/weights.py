@@ -26,8 +26,18 @@ _PIECE_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True)
+class TensorFile:
+    """What reading a safetensors file has shown."""
+
+    record: FileRecord
+    tensors: tuple[Tensor, ...]
+    nonzero: frozenset[str]
+    """Names of the tensors with any byte that is not zero."""
+
+
+@dataclass(frozen=True)
 class Weights:
-    """What reading the weights has shown."""
+    """What reading an adapter's weights has shown."""
 
     record: FileRecord
     layout: LoraLayout
@@ -36,10 +46,26 @@ class Weights:
 
 
 def read_weights(directory: AdapterDirectory, config: PeftConfig) -> Weights:
-    """Read the safetensors file from the first byte to the last, in one pass."""
-    size = directory.entry(WEIGHTS_NAME).size
+    """Read an adapter's safetensors file; its names and shapes are checked before its numbers are read."""
+    layouts: list[LoraLayout] = []
+    file = read_tensorfile(
+        directory, WEIGHTS_NAME, lambda tensors: layouts.append(check_layout(tensors, config))
+    )
+    return Weights(
+        record=file.record,
+        layout=layouts[0],
+        tensor_count=len(file.tensors),
+        untrained=not file.nonzero & layouts[0].gain_tensors,
+    )
+
+
+def read_tensorfile(
+    directory: AdapterDirectory, path: str, check: Callable[[list[Tensor]], None]
+) -> TensorFile:
+    """Read a safetensors file from the first byte to the last, in one pass; `check` sees its header first."""
+    size = directory.entry(path).size
     digest = hashlib.sha256()
-    with directory.reader(WEIGHTS_NAME) as read:
+    with directory.reader(path) as read:
 
         def read_hashed(count: int) -> bytes:
             data = read(count)
@@ -47,23 +73,19 @@ def read_weights(directory: AdapterDirectory, config: PeftConfig) -> Weights:
             return data
 
         prefix = read_hashed(min(LENGTH_BYTES, size))
-        header = read_hashed(header_length(prefix, size, WEIGHTS_NAME))
-        tensors = parse_header(header, size, WEIGHTS_NAME)
+        header = read_hashed(header_length(prefix, size, path))
+        tensors = parse_header(header, size, path)
         del header
-        layout = check_layout(tensors, config)
-        trained = [_read_tensor(tensor, read_hashed) for tensor in tensors]
-    names = (tensor.name for tensor in tensors)
-    return Weights(
-        record=FileRecord(path=WEIGHTS_NAME, sha256=digest.hexdigest(), size_bytes=size),
-        layout=layout,
-        tensor_count=len(tensors),
-        untrained=not any(
-            nonzero for name, nonzero in zip(names, trained, strict=True) if name in layout.gain_tensors
-        ),
+        check(tensors)
+        nonzero = frozenset(tensor.name for tensor in tensors if _read_tensor(tensor, path, read_hashed))
+    return TensorFile(
+        record=FileRecord(path=path, sha256=digest.hexdigest(), size_bytes=size),
+        tensors=tuple(tensors),
+        nonzero=nonzero,
     )
 
 
-def _read_tensor(tensor: Tensor, read: Callable[[int], bytes]) -> bool:
+def _read_tensor(tensor: Tensor, path: str, read: Callable[[int], bytes]) -> bool:
     """Refuse the tensor if a number in it is not finite; else say whether any differs from zero."""
     nonzero = False
     position = 0
@@ -73,9 +95,9 @@ def _read_tensor(tensor: Tensor, read: Callable[[int], bytes]) -> bool:
             index = position // DTYPE_BYTES[tensor.dtype] + bad
             raise AdapterRefusedError(
                 RefusalCode.WEIGHTS_NOT_FINITE,
-                f"Tensor {shown(tensor.name)} of {WEIGHTS_NAME} holds NaN or infinity at element {index}: the training "
+                f"Tensor {shown(tensor.name)} of {path} holds NaN or infinity at element {index}: the training "
                 "diverged. Train again with a lower learning rate, or import an earlier checkpoint.",
-                WEIGHTS_NAME,
+                path,
             )
         nonzero = nonzero or piece.count(0) != len(piece)
         position += len(piece)

@@ -56,6 +56,8 @@ def _summary(outcome: VerificationReport) -> str:
     if outcome.adapter is not None:
         adapter = outcome.adapter
         remark = " All its lora_B tensors are zero: it changes nothing." if adapter.untrained else ""
+        if adapter.artefact == "model":
+            return f"verified: model by {adapter.method} from {adapter.base_model}, {adapter.digest}."
         return f"verified: {adapter.method} of rank {adapter.rank} for {adapter.base_model}, {adapter.digest}.{remark}"
     if outcome.error is not None:
         return f"{outcome.outcome}: {outcome.error.code}: {outcome.error.message}"

@@ -9,6 +9,9 @@ from fettle_trainer.config.base import ContractModel, RelativePath, Sha256Hex
 Method = Literal["lora", "qlora", "dora", "full"]
 """How the weights were trained; the same words as `spec.method` of a FineTuneJob."""
 
+Artefact = Literal["adapter", "model"]
+"""Weights that need a base model, or a whole model: merged, or trained with method full."""
+
 Alpha = Annotated[int | float, Field(gt=0)]
 """The LoRA scaling numerator; whole numbers stay whole in JSON."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fettle_trainer.config.adapter import Alpha, FileRecord, Method, MetricName, ModuleName
+from fettle_trainer.config.adapter import Alpha, Artefact, FileRecord, Method, MetricName, ModuleName
 from fettle_trainer.config.base import ContractModel, Digest
 
 MAX_REPORT_BYTES = 4096
@@ -44,14 +44,15 @@ class RefusalCode(StrEnum):
 
 
 class VerifiedAdapter(ContractModel):
-    """The facts of an adapter whose files were all read and found sound."""
+    """The facts of an adapter, or a whole model, whose files were all read and found sound."""
 
     digest: Digest
     size_bytes: Annotated[int, Field(ge=1)]
+    artefact: Artefact = "adapter"
     method: Method
-    rank: Annotated[int, Field(ge=1)]
-    """The largest rank of any module."""
-    alpha: Alpha
+    rank: Annotated[int, Field(ge=1)] | None = None
+    """The largest rank of any module; a whole model has none, and no alpha."""
+    alpha: Alpha | None = None
     target_modules: tuple[ModuleName, ...] = ()
     """Distinct last name parts of the modules that the weights really adapt, sorted."""
     base_model: Annotated[str, Field(max_length=512)]

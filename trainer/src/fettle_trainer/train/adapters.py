@@ -82,6 +82,9 @@ def earlier_adapter(config: RunConfig) -> VerifiedAdapter | None:
         found = verify_adapter(Path(config.model.adapter))
     except AdapterRefusedError as error:
         raise WrongInputError("AdapterRefused", f"model.adapter: {error.message}", "model.adapter") from error
+    if found.artefact == "model":
+        message = "model.adapter is a whole model. Name it as model.path, or an adapter here."
+        raise WrongInputError("AdapterMismatch", message, "model.adapter")
     lora = config.lora
     if lora.rank not in {None, found.rank}:
         message = f"lora.rank is {lora.rank}, the adapter to continue has {found.rank}. Leave lora.rank out."

@@ -149,7 +149,7 @@ def resolve(  # noqa: PLR0913 - what the settings are resolved from
         log_every=training.log_every or max(1, min(10, total // 50)),
         seed=training.seed,
         rank=rank,
-        alpha=earlier.alpha if earlier is not None else lora.alpha or 2.0 * rank,
+        alpha=(earlier.alpha if earlier is not None else lora.alpha) or 2.0 * rank,
         dropout=lora.dropout or 0.0,
         init_weights="default" if lora.init_weights == "auto" else lora.init_weights,
         memory_bytes=estimate(shape, load).total,
@@ -159,7 +159,7 @@ def resolve(  # noqa: PLR0913 - what the settings are resolved from
 
 def adapter_rank(config: RunConfig, earlier: VerifiedAdapter | None) -> int:
     """Return the adapter's rank, which the number of trainable weights depends on."""
-    return earlier.rank if earlier is not None else config.lora.rank or _RANK
+    return (earlier.rank if earlier is not None else config.lora.rank) or _RANK
 
 
 def _precision(training: TrainingConfig, hardware: Hardware, reasons: dict[str, str]) -> Precision:
