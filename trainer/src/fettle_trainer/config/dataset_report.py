@@ -88,6 +88,37 @@ class DataFileFacts(ContractModel):
     bad_rows: Count
 
 
+class LengthBin(ContractModel):
+    """How many rows are longer than the bin before and at most this long."""
+
+    up_to: Count
+    rows: Count
+
+
+class TokenFacts(ContractModel):
+    """The rows to train on as tokens of one model, after those that are too long were dropped or cut."""
+
+    max_length: Count
+    """The longest row that is trained; what `training.maxLength` was resolved to."""
+    max_length_reason: str = ""
+    rows: Count
+    validation_rows: Count
+    tokens: Count
+    trained_tokens: Count
+    trained_token_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    longest: Count
+    """Of all rows as they stand in the data, as are the next three."""
+    median: Count
+    p99: Count
+    histogram: tuple[LengthBin, ...] = ()
+    overlong: Count
+    """Rows longer than maxLength, to train and to validate on; they are dropped or truncated."""
+    dropped: Count
+    truncated: Count
+    untrained: Count
+    """Rows left out because nothing of what remains of them is trained."""
+
+
 class DatasetReport(ContractModel):
     """The whole check."""
 
@@ -103,6 +134,8 @@ class DatasetReport(ContractModel):
     characters: Count = 0
     trained_character_share: Annotated[float, Field(ge=0, le=1)] | None = None
     predicted_steps: Count | None = None
+    tokens: TokenFacts | None = None
+    """Where the model's tokenizer was at hand."""
     digest: Digest | None = None
     """Over the usable rows in their order: equal data has an equal digest, in whatever files it lies."""
     counts: dict[FindingCode, Count] = Field(default_factory=dict)

@@ -1,6 +1,7 @@
 """The check of a dataset: read everything, understand every row, and say all that is wrong.
 
-It needs neither the model nor a GPU, and its memory does not grow with the data.
+It needs neither the model nor a GPU, and its memory does not grow with the data. Who wants the rows themselves, to
+make tokens of them, gets each usable one handed on.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import hashlib
 import heapq
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from fettle_trainer.config.dataset_report import DataFileFacts, DatasetReport, FindingCode
 from fettle_trainer.data.examples import RowError
@@ -17,9 +18,16 @@ from fettle_trainer.data.findings import Findings
 from fettle_trainer.data.formats import detect, interpreter
 from fettle_trainer.data.problems import BadRow, DataFileError
 from fettle_trainer.data.reading import DataFileReader
-from fettle_trainer.data.rowhash import held_back, row_hash
+from fettle_trainer.data.rowhash import leading_number, row_hash
 from fettle_trainer.data.rowset import Place, RowSet
-from fettle_trainer.data.split import validation_share
+from fettle_trainer.data.split import (
+    MOST_LABELS,
+    NO_LABEL,
+    Split,
+    split_by_hash,
+    split_by_label,
+    validation_share,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,17 +49,18 @@ class FoundFiles:
     validation: Iterable[DataFile | DataFileError]
 
 
+class RowTaker(Protocol):
+    """Who is handed every usable row, in the order in which they stand."""
+
+    def take(self, example: Example, row_format: RowFormat, row: bytes, place: Place) -> None:
+        """Take one row, or raise RowError: then it is a bad row."""
+
+
 def check_dataset(files: FoundFiles, dataset: DatasetConfig, training: TrainingConfig) -> DatasetReport:
     """Read all files and report."""
-    check = _Check(dataset)
-    try:
-        for file in files.train:
-            check.read(file, validation=False)
-        for file in files.validation:
-            check.read(file, validation=True)
+    with DatasetCheck(dataset) as check:
+        check.read_all(files)
         return check.report(training)
-    finally:
-        check.rows.close()
 
 
 @dataclass
@@ -67,25 +76,45 @@ class _Tally:
     files: list[DataFileFacts] = field(default_factory=list)
 
 
-class _Check:
-    """The state of one run over the files."""
+class DatasetCheck:
+    """One run over the files, and what is known after it."""
 
-    def __init__(self, dataset: DatasetConfig) -> None:
+    def __init__(self, dataset: DatasetConfig, taker: RowTaker | None = None) -> None:
         self._dataset = dataset
-        self._format: RowFormat | None = None
+        self._taker = taker
         self._interpret: Interpreter | None = None
         self._tally = _Tally()
         self._digest = hashlib.sha256()
-        self._names: list[str] = []
+        self._labels: dict[str, int] = {}
+        self.row_format: RowFormat | None = None
+        self.names: list[str] = []
         self.findings = Findings()
         self.rows = RowSet()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.rows.close()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels by number; the first number is NO_LABEL, which is none."""
+        return ("", *self._labels)
+
+    def read_all(self, files: FoundFiles) -> None:
+        """Read the files to train on, then those to validate on."""
+        for file in files.train:
+            self.read(file, validation=False)
+        for file in files.validation:
+            self.read(file, validation=True)
 
     def read(self, file: DataFile | DataFileError, *, validation: bool) -> None:
         """Read one file to its end, or as far as it goes."""
         if isinstance(file, DataFileError):
             self._file_failed(file, file.name)
             return
-        self._names.append(file.name)
+        self.names.append(file.name)
         usable, bad = self._tally.rows + self._tally.validation_rows, self._tally.bad_rows
         reader = DataFileReader(file)
         try:
@@ -111,13 +140,13 @@ class _Check:
         """Compare the rows with each other and sum up."""
         tally = self._tally
         duplicates, leaked = self._repetitions()
-        held = self._held_back()
+        held = self._held_back(self.split())
         rows = tally.rows - held
         if not rows and not tally.bad_rows and not tally.failed_files:
             self.findings.add(FindingCode.NO_ROWS, "The dataset holds no row to train on.")
         return DatasetReport(
             passed=bool(rows) and not tally.failed_files and tally.bad_rows <= self._dataset.max_bad_rows,
-            format=self._format,
+            format=self.row_format,
             rows=rows,
             validation_rows=tally.validation_rows + held,
             bad_rows=tally.bad_rows,
@@ -135,13 +164,25 @@ class _Check:
     def _take(self, value: dict[str, Any], line: int, *, validation: bool) -> None:
         try:
             example = self._understood(value)
-            name = row_hash(example)
+            row = row_hash(example)
+            place = Place(validation, len(self.names) - 1, line, self._label(example))
+            if self._taker is not None and self.row_format is not None:
+                self._taker.take(example, self.row_format, row, place)
         except RowError as error:
             self._bad(error.code, error.message, line, error.field)
             return
         self._count(example, validation=validation)
-        self._digest.update(name)
-        self.rows.add(name, Place(validation=validation, file=len(self._names) - 1, line=line))
+        self._digest.update(row)
+        self.rows.add(row, place)
+
+    def _label(self, example: Example) -> int:
+        """Return the number of a row's label; those beyond MOST_LABELS share the last."""
+        if example.label is None:
+            return NO_LABEL
+        known = self._labels.get(example.label)
+        if known is None and len(self._labels) < MOST_LABELS:
+            known = self._labels[example.label] = len(self._labels) + 1
+        return MOST_LABELS + 1 if known is None else known
 
     def _understood(self, value: dict[str, Any]) -> Example:
         interpret = self._interpret or self._settled(value)
@@ -149,9 +190,9 @@ class _Check:
             return interpret(value)
         except RowError as error:
             other = detect(value, self._dataset) if self._dataset.format == "auto" else None
-            if other is not None and other != self._format:
+            if other is not None and other != self.row_format:
                 message = (
-                    f"The row is {other}, rows before it are {self._format}. One dataset has one format."
+                    f"The row is {other}, rows before it are {self.row_format}. One dataset has one format."
                 )
                 raise RowError(FindingCode.MIXED_FORMATS, "", message) from error
             raise
@@ -166,7 +207,7 @@ class _Check:
                 "instruction and output, text and label, text; others are named in columns or template."
             )
             raise RowError(FindingCode.FORMAT_UNKNOWN, "", message)
-        self._format = found
+        self.row_format = found
         self._interpret = interpreter(found, value, self._dataset)
         return self._interpret
 
@@ -185,7 +226,7 @@ class _Check:
         self, code: FindingCode, message: str, line: int, where: str = "", column: int | None = None
     ) -> None:
         self._tally.bad_rows += 1
-        self.findings.add(code, message, file=self._names[-1], line=line, column=column, field=where)
+        self.findings.add(code, message, file=self.names[-1], line=line, column=column, field=where)
 
     def _file_failed(self, error: DataFileError, name: str) -> None:
         self._tally.failed_files += 1
@@ -202,21 +243,35 @@ class _Check:
 
         for repetition in heapq.nsmallest(_LISTED_REPETITIONS, counted(), key=_reading_order):
             code, place, first = _kind(repetition), repetition.place, repetition.first
-            elsewhere = f"line {first.line} of {self._names[first.file]}"
+            elsewhere = f"line {first.line} of {self.names[first.file]}"
             message = {
                 FindingCode.DUPLICATE_ROW: f"The row repeats {elsewhere}; it would count twice.",
                 FindingCode.LEAKED_ROW: f"The validation row is trained on too, in {elsewhere}; it measures nothing.",
             }[code]
-            self.findings.add(
-                code, message, severity="warning", file=self._names[place.file], line=place.line
-            )
+            self.findings.add(code, message, severity="warning", file=self.names[place.file], line=place.line)
         for code, count in counts.items():
             self.findings.count(code, count)
         return counts[FindingCode.DUPLICATE_ROW], counts[FindingCode.LEAKED_ROW]
 
-    def _held_back(self) -> int:
+    def split(self) -> Split:
+        """Return which of the rows read so far are held back."""
         share = validation_share(self._dataset, self._tally.rows)
-        return sum(held_back(row, share) for row, _ in self.rows.hashes()) if share else 0
+        if not share or not self._labels:
+            return split_by_hash(share)
+
+        def rows() -> Iterator[tuple[int, int]]:
+            return (
+                (leading_number(row), place.label)
+                for row, place in self.rows.hashes()
+                if not place.validation
+            )
+
+        return split_by_label(share, rows)
+
+    def _held_back(self, split: Split) -> int:
+        if not split.bound and not split.by_label:
+            return 0
+        return sum(split.holds(leading_number(row), place.label) for row, place in self.rows.hashes())
 
 
 def _kind(repetition: Repetition) -> FindingCode:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Literal
 
 from fettle_trainer.config.dataset_report import MAX_FINDINGS, Finding
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fettle_trainer.config.dataset_report import FindingCode
 
 _MAX_OF_A_CODE: Final = 20
@@ -26,8 +29,7 @@ class Findings:
     @property
     def kept(self) -> tuple[Finding, ...]:
         """The listed findings: errors before warnings."""
-        errors_first = sorted(self._kept, key=lambda finding: finding.severity != "error")
-        return tuple(errors_first[:MAX_FINDINGS])
+        return merged(self._kept)
 
     def count(self, code: FindingCode, total: int) -> None:
         """Set how often a code was found, when more was found than was added."""
@@ -59,6 +61,12 @@ class Findings:
                     field=_printable(field, _FIELD),
                 )
             )
+
+
+def merged(*parts: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return as many findings as are listed: errors before warnings, otherwise in their order."""
+    errors_first = sorted(chain(*parts), key=lambda finding: finding.severity != "error")
+    return tuple(errors_first[:MAX_FINDINGS])
 
 
 def _printable(text: str, limit: int) -> str:

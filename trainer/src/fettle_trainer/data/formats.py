@@ -9,6 +9,7 @@ from fettle_trainer.data.chat import chat_interpreter, sharegpt_interpreter
 from fettle_trainer.data.plain import (
     alpaca_interpreter,
     classification_interpreter,
+    labelled,
     pair_interpreter,
     template_interpreter,
     text_interpreter,
@@ -49,6 +50,12 @@ def detect(value: dict[str, Any], dataset: DatasetConfig) -> RowFormat | None:
 
 def interpreter(row_format: RowFormat, value: dict[str, Any], dataset: DatasetConfig) -> Interpreter:
     """Return what understands rows of that format; the first row decides between usual names."""
+    understand = _interpreter(row_format, value, dataset)
+    label = dataset.columns.label
+    return understand if label is None or row_format == "classification" else labelled(understand, label)
+
+
+def _interpreter(row_format: RowFormat, value: dict[str, Any], dataset: DatasetConfig) -> Interpreter:
     columns = dataset.columns
     if dataset.template is not None:
         return template_interpreter(dataset.template)

@@ -50,19 +50,27 @@ def classification_interpreter(columns: Columns) -> Interpreter:
     text, label = columns.text or "text", columns.label or "label"
 
     def interpret(value: dict[str, Any]) -> Example:
-        found = value.get(label)
-        if isinstance(found, bool) or not isinstance(found, str | int):
-            code = FindingCode.FIELD_MISSING if found is None else FindingCode.WRONG_TYPE
-            refuse(
-                code,
-                label,
-                f"{label} is {'missing' if found is None else 'neither a text nor a whole number'}.",
-            )
-        if not str(found).strip():
-            refuse(FindingCode.EMPTY_TEXT, label, f"{label} is empty.")
-        return Example((Turn("", _text(value, text), trained=True),), label=str(found))
+        found = _label(value, label)
+        return Example((Turn("", _text(value, text), trained=True),), label=found)
 
     return interpret
+
+
+def labelled(interpreter: Interpreter, label: str) -> Interpreter:
+    """Let rows of another format carry a label, by which they are split for validation."""
+    return lambda value: interpreter(value)._replace(label=_label(value, label))
+
+
+def _label(value: dict[str, Any], label: str) -> str:
+    found = value.get(label)
+    if isinstance(found, bool) or not isinstance(found, str | int):
+        code = FindingCode.FIELD_MISSING if found is None else FindingCode.WRONG_TYPE
+        refuse(
+            code, label, f"{label} is {'missing' if found is None else 'neither a text nor a whole number'}."
+        )
+    if not str(found).strip():
+        refuse(FindingCode.EMPTY_TEXT, label, f"{label} is empty.")
+    return str(found)
 
 
 def template_interpreter(template: str) -> Interpreter:

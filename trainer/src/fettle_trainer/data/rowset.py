@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _BUCKETS: Final = 256
 _HELD_BYTES: Final = 32 * 2**20
-_ENTRY: Final = struct.Struct(f"<{HASH_BYTES}sQ")
+_ENTRY: Final = struct.Struct(f"<{HASH_BYTES}sQH")
 _LINE_BITS: Final = 40
 _VALIDATION: Final = 1 << 63
 
@@ -28,6 +28,7 @@ class Place(NamedTuple):
     validation: bool
     file: int
     line: int
+    label: int = 0
 
 
 class Repetition(NamedTuple):
@@ -49,7 +50,7 @@ class RowSet:
     def add(self, row: bytes, place: Place) -> None:
         """Remember one row."""
         packed = (place.file << _LINE_BITS) | place.line | (_VALIDATION if place.validation else 0)
-        self._buckets[row[-1]] += _ENTRY.pack(row, packed)
+        self._buckets[row[-1]] += _ENTRY.pack(row, packed, place.label)
         self._held += _ENTRY.size
         if self._held > self._held_bytes:
             self._spill()
@@ -57,15 +58,15 @@ class RowSet:
     def hashes(self) -> Iterator[tuple[bytes, Place]]:
         """Yield every row, in no particular order."""
         for data in self._contents():
-            for row, packed in _ENTRY.iter_unpack(data):
-                yield row, _place(packed)
+            for row, packed, label in _ENTRY.iter_unpack(data):
+                yield row, _place(packed, label)
 
     def repetitions(self) -> Iterator[Repetition]:
         """Yield every row that stands earlier already; for a validation row a training row counts first."""
         for data in self._contents():
             first: dict[bytes, int] = {}
             for wanted in (0, _VALIDATION):
-                for row, packed in _ENTRY.iter_unpack(data):
+                for row, packed, _ in _ENTRY.iter_unpack(data):
                     if packed & _VALIDATION == wanted:
                         earlier = first.setdefault(row, packed)
                         if earlier != packed:
@@ -96,7 +97,7 @@ class RowSet:
                 yield bytes(bucket)
 
 
-def _place(packed: int) -> Place:
+def _place(packed: int, label: int = 0) -> Place:
     number = packed & ~_VALIDATION
     line = number & ((1 << _LINE_BITS) - 1)
-    return Place(validation=bool(packed & _VALIDATION), file=number >> _LINE_BITS, line=line)
+    return Place(bool(packed & _VALIDATION), number >> _LINE_BITS, line, label)

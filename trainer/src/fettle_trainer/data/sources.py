@@ -36,6 +36,28 @@ def found_files(dataset: DatasetConfig, limits: Limits = PUBLIC_ONLY) -> Iterato
         )
 
 
+def appearance(dataset: DatasetConfig) -> list[list[str | int]] | None:
+    """Return what the sources look like without reading them; None if local files are missing.
+
+    Two equal appearances mean equal data: a local file is told by size and time of change, a fetched one by its
+    digest. A hub dataset is told by its name and revision, so that what was once read stays what a run is about.
+    """
+    seen: list[list[str | int]] = []
+    for source in (*dataset.train, *dataset.validation):
+        if source.path is None:
+            seen.append([source.model_dump_json(by_alias=True, exclude_none=True)])
+            continue
+        for file in find_files(source.path, source.root):
+            if isinstance(file, DataFileError):
+                return None
+            try:
+                status = file.path.stat()
+            except OSError:
+                return None
+            seen.append([file.name, status.st_size, status.st_mtime_ns])
+    return seen
+
+
 class _Fetching:
     """Turns sources into files, with a folder for what has to be fetched as soon as something has."""
 

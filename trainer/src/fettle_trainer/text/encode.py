@@ -58,7 +58,7 @@ class Rendered(NamedTuple):
     """Whether EOS is put behind it, as a trained token."""
 
 
-class TokenRow(NamedTuple):
+class EncodedRow(NamedTuple):
     """One row as arrays."""
 
     input_ids: np.ndarray
@@ -120,7 +120,7 @@ class Encoder:
         """Pairs are joined as they stand: their owner decided about the white space between them."""
         return self._format != "prompt-completion"
 
-    def rows(self, rendered: Sequence[Rendered]) -> list[TokenRow]:
+    def rows(self, rendered: Sequence[Rendered]) -> list[EncodedRow]:
         """Tokenise many rows at once, which is several times faster than one by one."""
         encodings = self._backend_batch([row.text for row in rendered])
         return [self._row(row, encoding) for row, encoding in zip(rendered, encodings, strict=True)]
@@ -147,7 +147,7 @@ class Encoder:
             text, spans, last.start, example.turns[last.turn].text.strip(), begins=False, ends=ends
         )
 
-    def _row(self, rendered: Rendered, encoding: Encoding) -> TokenRow:
+    def _row(self, rendered: Rendered, encoding: Encoding) -> EncodedRow:
         cuts = sorted({rendered.answer, *(start for start, _ in rendered.trained)} - {0})
         if any(_straddled(encoding, rendered.text, cut) for cut in cuts):
             return self._finished(rendered, *self._in_pieces(rendered, cuts))
@@ -175,14 +175,14 @@ class Encoder:
 
     def _finished(
         self, rendered: Rendered, ids: np.ndarray, trained: np.ndarray, prompt_length: int
-    ) -> TokenRow:
+    ) -> EncodedRow:
         if rendered.begins and self._bos is not None and (not len(ids) or ids[0] != self._bos):
             ids, trained = np.insert(ids, 0, self._bos), np.insert(trained, 0, values=False)
             prompt_length += 1
         if rendered.ends and self._eos is not None and (not len(ids) or ids[-1] != self._eos):
             ids, trained = np.append(ids, np.int32(self._eos)), np.append(trained, values=True)
         trained[:1] = False
-        return TokenRow(ids, trained, max(prompt_length, 1))
+        return EncodedRow(ids, trained, max(prompt_length, 1))
 
     def _backend_batch(self, texts: list[str]) -> list[Encoding]:
         # The Rust tokenizer itself: the wrapper around it turns every offset into a Python object.
