@@ -110,6 +110,12 @@ class CheckpointStore:
                 )
         return None
 
+    def newest_step(self) -> int | None:
+        """Return the step of the newest checkpoint that was finished, without reading it."""
+        return max(
+            (step for step in self._steps() if (self.path(step) / RECORD_NAME).is_file()), default=None
+        )
+
     def verified(self, step: int) -> Checkpoint:
         """Read every byte of a checkpoint; raise TornCheckpointError if it is not what was written."""
         path = self.path(step)

@@ -1,0 +1,95 @@
+"""What an exception means to the run: out of memory, a full disk, a peer that is gone, or something unforeseen."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Final
+
+from fettle_trainer.errors import IncompleteError, MemoryExhaustedError, RunError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fettle_trainer.durable.checkpoints import CheckpointStore
+
+_MEMORY_WORDS: Final = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "cannot allocate memory",
+)
+_WRITE_WORDS: Final = (
+    "no space left",
+    "disk quota",
+    "file too large",
+    "file write failed",
+    "pytorchstreamwriter",
+)
+_PEER_WORDS: Final = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "socket timeout",
+    "broken pipe",
+)
+_NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or on the host; torch says so in a type on GPUs and in words on CPUs."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _MEMORY_WORDS)
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether the error only says that another rank is gone: that rank knows why."""
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _PEER_WORDS)
+
+
+def out_of_memory(micro_batch_size: int) -> MemoryExhaustedError:
+    """Return the error with the advice for the next attempt."""
+    if micro_batch_size > 1:
+        half = micro_batch_size // 2
+        advice = f"Set training.microBatchSize to {half}; the global batch stays what it is."
+        return MemoryExhaustedError(
+            "OutOfMemory",
+            f"A micro-batch of {micro_batch_size} rows does not fit into memory. {advice}",
+            "training.microBatchSize",
+        )
+    return MemoryExhaustedError(
+        "OutOfMemory",
+        "Not even one row fits into memory. Lower training.maxLength, choose method qlora, or spread the model"
+        " with distributed.zero.",
+        "training.maxLength",
+    )
+
+
+def save_failure(error: BaseException, store: CheckpointStore, step: int) -> RunError | None:
+    """Return the error for a checkpoint that could not be written, or None if it failed for another reason."""
+    if isinstance(error, RunError) or is_out_of_memory(error) or is_lost_peer(error):
+        return None
+    if not _is_write_error(error):
+        return None
+    last = store.newest_step()
+    remains = "there is no earlier one" if last is None else f"checkpoint-{last} is untouched"
+    return IncompleteError(
+        "CheckpointNotSaved",
+        f"The checkpoint of step {step} could not be written to {store.folder}: {_reason(error, store.folder)}."
+        f" Give it more space and run again; {remains}.",
+        "output.workDirectory",
+    )
+
+
+def _is_write_error(error: BaseException) -> bool:
+    return isinstance(error, OSError) or any(word in str(error).lower() for word in _WRITE_WORDS)
+
+
+def _reason(error: BaseException, folder: Path) -> str:
+    if isinstance(error, OSError) and error.errno not in _NO_SPACE:
+        return error.strerror or type(error).__name__
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return "no space is left"
+    return f"no space is left ({status.f_bavail * status.f_frsize // 2**20} MiB free)"

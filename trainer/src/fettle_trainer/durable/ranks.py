@@ -1,0 +1,52 @@
+"""Joining the other ranks of a run: before transformers' arguments exist, because those only find what is there."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import distributed
+
+from fettle_trainer.durable.zero import choose_device
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WAIT: Final = timedelta(minutes=30)
+"""How long a rank waits for another one in a collective; data is prepared before, so nobody is that slow."""
+
+
+def is_worker(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether torchrun started this process as one of several ranks."""
+    return "RANK" in environment and int(environment.get("WORLD_SIZE", "1")) > 1
+
+
+def join_ranks(*, with_deepspeed: bool) -> None:
+    """Start the process group if there are several ranks, or if DeepSpeed needs one of a single rank."""
+    on_gpu = torch.cuda.is_available()
+    choose_device(on_gpu=on_gpu)
+    if distributed.is_initialized() or not (is_worker() or with_deepspeed):
+        return
+    if not is_worker():
+        _pretend_one_rank()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # Flags and verdicts travel over gloo even where gradients travel over NCCL.
+    backend = "nccl" if on_gpu else "gloo"
+    if with_deepspeed:
+        import deepspeed  # noqa: PLC0415 - seconds that a run without it does not pay
+
+        # Not left to accelerate: on the CPU it starts torch's group alone, and ZeRO-3 then sees a world of one.
+        deepspeed.init_distributed(
+            dist_backend=backend, auto_mpi_discovery=False, timeout=WAIT, verbose=False
+        )
+    else:
+        distributed.init_process_group(backend, timeout=WAIT)
+
+
+def _pretend_one_rank() -> None:
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", "0")
