@@ -14,6 +14,11 @@ def test_every_row_stands_in_an_epoch_exactly_once_and_only_the_last_step_is_sma
     assert [len(step) for step in steps] == [16] * 12 + [11]
 
 
+def test_the_longest_rows_come_first_so_that_memory_runs_out_at_once_or_never() -> None:
+    first = plan_epoch(LENGTHS, seed=7, epoch=0, batch_size=16)[0]
+    assert LENGTHS[first].max() == LENGTHS.max()
+
+
 def test_epochs_and_seeds_differ_and_the_same_ones_agree() -> None:
     plans = {
         (seed, epoch): np.concatenate(plan_epoch(LENGTHS, seed=seed, epoch=epoch, batch_size=8)).tolist()

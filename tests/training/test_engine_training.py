@@ -11,6 +11,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, set_seed
 
+from fettle_trainer.durable.checkpoints import CheckpointStore
+from fettle_trainer.durable.record import RunShape
+from fettle_trainer.durable.stop import AgreedStop, StopRequest
+from fettle_trainer.durable.trainer import Durability
 from fettle_trainer.train.collate import IGNORED, Rows
 from fettle_trainer.train.engine import Engine, training_arguments
 from fettle_trainer.train.loss import teach_trained_tokens
@@ -34,9 +38,19 @@ def engine_of(folder: Path, work: Path, resolved: Resolved = SETTINGS, **more: A
     if resolved.gradient_checkpointing:
         model.enable_input_require_grads()
     teach_trained_tokens(base)
-    validation = Rows(Table(ROWS[:5]))
+    shape = RunShape(
+        run_digest="sha256:" + 64 * "0", method="lora", world_size=1, global_batch=resolved.batch_size,
+        micro_batch=resolved.micro_batch_size,
+    )  # fmt: skip
     return Engine(
-        model, training_arguments(resolved, work), resolved, Rows(Table(ROWS)), validation, pad_id=0, **more
+        model,
+        training_arguments(resolved, work),
+        resolved,
+        Rows(Table(ROWS)),
+        Rows(Table(ROWS[:5])),
+        pad_id=0,
+        durability=Durability(CheckpointStore(work), shape, AgreedStop(StopRequest())),
+        **more,
     )
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from peft.optimizers import create_loraplus_optimizer
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
+from fettle_trainer.durable.trainer import DurableTrainer
 from fettle_trainer.train.collate import IGNORED, Collator, Rows
 from fettle_trainer.train.plan import PlannedBatches, deal
 
@@ -85,7 +86,16 @@ def training_arguments(
     )
 
 
-class Engine(Trainer):
+class LastStepEvaluation(TrainerCallback):
+    """Validates the last step too, wherever the others fall: the best checkpoint may be the last one."""
+
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask for it."""
+        if state.global_step >= state.max_steps and state.eval_steps:
+            control.should_evaluate = True
+
+
+class Engine(DurableTrainer):
     """Trains `model`, which `teach_trained_tokens` has been applied to, on the rows of a table."""
 
     def __init__(  # noqa: PLR0913 - what is trained, on what, how, and who looks on
@@ -98,7 +108,7 @@ class Engine(Trainer):
         *,
         pad_id: int,
         lora_plus_ratio: float | None = None,
-        callbacks: list[Any] | None = None,
+        **more: Any,
     ) -> None:
         super().__init__(
             model=model,
@@ -106,7 +116,7 @@ class Engine(Trainer):
             train_dataset=train,
             eval_dataset=validation,
             data_collator=Collator(pad_id, packed=train.packed),
-            callbacks=callbacks,
+            **more,
         )
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the trained tokens of the whole step
         self._resolved = resolved

@@ -38,7 +38,12 @@ def plan_epoch(lengths: np.ndarray, *, seed: int, epoch: int, batch_size: int) -
     short = [step for step in steps if len(step) < batch_size]
     full = [step for step in steps if len(step) == batch_size]
     # The one smaller step comes last, as everywhere; the others in no order of length.
-    return [full[index] for index in random.permutation(len(full))] + short
+    full = [full[index] for index in random.permutation(len(full))]
+    if epoch == 0 and full:
+        # What fits with the longest rows fits always: memory runs out in the first minute or not at all.
+        longest = max(range(len(full)), key=lambda index: int(lengths[full[index]].max()))
+        full.insert(0, full.pop(longest))
+    return full + short
 
 
 def deal(

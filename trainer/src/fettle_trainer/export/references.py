@@ -1,0 +1,104 @@
+"""What the live model answered and how sure it was: the yardstick for what is exported from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from fettle_trainer import strict_json
+from fettle_trainer.atomic import write_atomically
+from fettle_trainer.evaluate.greedy import GreedySettings, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from fettle_trainer.text.prepared import Prepared
+
+REFERENCES_NAME: Final = "references.json"
+PROMPTS: Final = 8
+NEW_TOKENS: Final = 24
+_LONGEST_PROMPT: Final = 1024
+"""Of a longer prompt its end is used: a proof needs no more, and its memory stays small."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One greedy answer."""
+
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    """Of each token."""
+    margins: tuple[float, ...]
+    """By how much each token was ahead of the second best."""
+
+
+@dataclass(frozen=True)
+class References:
+    """The answers to a few held-out prompts."""
+
+    answers: tuple[Reference, ...]
+
+    def write(self, path: Path) -> None:
+        """Write them for a process that is to come."""
+        write_atomically(path, json.dumps([asdict(answer) for answer in self.answers]).encode())
+
+    @classmethod
+    def read(cls, path: Path) -> References:
+        """Read what was written."""
+        answers = strict_json.loads(path.read_bytes())
+        return cls(
+            tuple(Reference(**{name: tuple(value) for name, value in answer.items()}) for answer in answers)
+        )
+
+
+def proof_prompts(prepared: Prepared, count: int = PROMPTS) -> list[list[int]]:
+    """Return the beginnings of held-out rows, or of trained ones where none are held out."""
+    rows = prepared.validation if len(prepared.validation) else prepared.train
+    prompts = [prompt.input_ids for prompt in _first(rows.prompts(), count) if prompt.input_ids]
+    if not prompts:  # plain text has no prompts: the first half of a row takes their place
+        halves = [rows.row(number).input_ids for number in range(min(len(rows), count))]
+        prompts = [ids[: max(1, len(ids) // 2)].tolist() for ids in halves]
+    return [prompt[-_LONGEST_PROMPT:] for prompt in prompts]
+
+
+def record_references(
+    model: Any, prompts: Sequence[Sequence[int]], new_tokens: int = NEW_TOKENS
+) -> References:
+    """Let the model answer; with split weights all ranks must call this together.
+
+    One prompt at a time and no token that ends an answer: the numbers then depend on nothing but the weights.
+    """
+    settings = GreedySettings(stop_ids=(), pad_id=0, max_new_tokens=new_tokens)
+    with plain(model, settings) as causal:
+        return References(tuple(_answer(causal, prompt, new_tokens) for prompt in prompts))
+
+
+def _answer(causal: Any, prompt: Sequence[int], new_tokens: int) -> Reference:
+    ids = torch.tensor([list(prompt)], device=causal.device)
+    out = causal.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=new_tokens,
+        do_sample=False,
+        use_cache=True,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    tokens = out.sequences[0, ids.shape[1] :]
+    log_probs = torch.stack([step[0] for step in out.logits]).float().log_softmax(-1)
+    best = log_probs.topk(2).values
+    return Reference(
+        prompt=tuple(prompt),
+        tokens=tuple(tokens.tolist()),
+        log_probs=tuple(log_probs.gather(1, tokens[:, None]).squeeze(1).tolist()),
+        margins=tuple((best[:, 0] - best[:, 1]).tolist()),
+    )
+
+
+def _first(items: Iterable[Any], count: int) -> list[Any]:
+    return [item for item, _ in zip(items, range(count), strict=False)]

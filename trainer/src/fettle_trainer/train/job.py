@@ -1,0 +1,94 @@
+"""From a run's configuration to a job with nothing left to decide: done before any process group starts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fettle_trainer.atomic import write_atomically
+from fettle_trainer.environment import seal_environment
+from fettle_trainer.errors import WrongInputError
+from fettle_trainer.export.base_digest import base_digest
+from fettle_trainer.text.packing import best_fit
+from fettle_trainer.text.prepared import prepare
+from fettle_trainer.train.adapters import earlier_adapter
+from fettle_trainer.train.base_model import base_folder
+from fettle_trainer.train.fit import Job
+from fettle_trainer.train.folders import run_folders
+from fettle_trainer.train.hardware import local_hardware
+from fettle_trainer.train.model import has_varlen_attention, model_shape
+from fettle_trainer.train.plugins import chosen_loss, class_weight_of
+from fettle_trainer.train.settings import RowFacts, adapter_rank, resolve
+
+if TYPE_CHECKING:
+    from fettle_trainer.config.run import RunConfig
+    from fettle_trainer.data.http import Limits
+    from fettle_trainer.text.prepared import Prepared
+
+_LATER: Final = ("onnx", "gguf")
+
+
+def make_job(config: RunConfig, limits: Limits) -> Job:
+    """Fetch, check, tokenise, pack and resolve; raise WrongInputError with everything the user has to mend."""
+    _refuse_what_is_not_there_yet(config)
+    folders = run_folders(config.output)
+    base = base_folder(config.model, folders.models)
+    earlier = earlier_adapter(config)
+    chosen_loss(config.training.loss)
+    prepared = prepare(config, base, folders.work, limits=limits)
+    class_weight_of(prepared.labels, config.training.loss.class_weights)
+    # All that comes from elsewhere is here now.
+    seal_environment()
+
+    hardware = local_hardware(config.distributed.processes_per_node)
+    varlen = has_varlen_attention()
+    packing = config.training.packing if config.training.packing is not None else hardware.is_gpu and varlen
+    packs = best_fit(prepared.train.lengths, prepared.facts.max_length) if packing else None
+    shape = model_shape(base, config.method, config.lora, adapter_rank(config, earlier))
+    resolved = resolve(
+        config, _row_facts(prepared, packs), shape, hardware, varlen_attention=varlen, earlier=earlier
+    )
+    return Job(
+        config,
+        resolved,
+        folders,
+        base,
+        base_digest(base, folders.work / "base-digest.json"),
+        prepared,
+        packs,
+        hardware,
+    )
+
+
+def write_resolved(job: Job) -> None:
+    """Leave the settings, with every `auto` resolved and the reason for it, beside the run's reports."""
+    document: dict[str, Any] = asdict(job.resolved)
+    job.folders.work.mkdir(parents=True, exist_ok=True)
+    write_atomically(job.folders.resolved, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def with_resolved(job: Job, **changes: Any) -> Job:
+    """Return the job with some settings changed."""
+    return replace(job, resolved=replace(job.resolved, **changes))
+
+
+def _row_facts(prepared: Prepared, packs: list[list[int]] | None) -> RowFacts:
+    lengths = prepared.train.lengths
+    longest = int(np.max(lengths)) if packs is None else prepared.facts.max_length
+    return RowFacts(
+        rows=len(lengths) if packs is None else len(packs),
+        max_length=prepared.facts.max_length,
+        longest=longest,
+        trained_share=float(np.sum(prepared.train.trained) / max(1, np.sum(lengths))),
+        validation_rows=len(prepared.validation),
+    )
+
+
+def _refuse_what_is_not_there_yet(config: RunConfig) -> None:
+    wanted = [kind for kind in config.output.exports if kind in _LATER]
+    if wanted:
+        message = f"output.exports {', '.join(wanted)} cannot be written yet. Choose adapter or merged."
+        raise WrongInputError("ExportUnsupported", message, "output.exports")
