@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from fettle_trainer import strict_json
 from fettle_trainer.atomic import write_atomically
+from fettle_trainer.commands.run_file import allowed_networks, load_run
 from fettle_trainer.commands.terminal import answer, tell
 from fettle_trainer.config.exit_codes import ExitCode
-from fettle_trainer.config.run import RunConfig
 from fettle_trainer.data.check import check_dataset
-from fettle_trainer.data.http import NETWORKS_VARIABLE, Limits, limits_from
 from fettle_trainer.data.sources import found_files
-from fettle_trainer.strict_json import StrictJsonError
+from fettle_trainer.errors import WrongInputError
 
 if TYPE_CHECKING:
     import argparse
 
     from fettle_trainer.config.dataset_report import DatasetReport, Finding
-
-
-class _WrongConfigurationError(Exception):
-    """The run's file is not a run configuration; the message says where."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,11 +30,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Check, report, and choose the exit code: 0 passed, 2 the data or the settings are wrong."""
     try:
-        config = _load(arguments.run)
-        with found_files(config.dataset, _limits()) as files:
+        config = load_run(arguments.run)
+        with found_files(config.dataset, allowed_networks()) as files:
             report = check_dataset(files, config.dataset, config.training)
-    except _WrongConfigurationError as error:
-        tell(str(error))
+    except WrongInputError as error:
+        tell(error.message)
         return ExitCode.WRONG_INPUT
     data = report.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
     if arguments.report is None:
@@ -53,31 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
     for line in _summary(report):
         tell(line)
     return ExitCode.DONE if report.passed else ExitCode.WRONG_INPUT
-
-
-def _limits() -> Limits:
-    try:
-        return limits_from(os.environ)
-    except ValueError as error:
-        msg = f"The environment variable {NETWORKS_VARIABLE} is no list of networks: {error}."
-        raise _WrongConfigurationError(msg) from error
-
-
-def _load(path: Path) -> RunConfig:
-    try:
-        return RunConfig.model_validate(strict_json.loads(path.read_bytes()))
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}."
-        raise _WrongConfigurationError(msg) from error
-    except StrictJsonError as error:
-        msg = f"{path} is no JSON: {error}."
-        raise _WrongConfigurationError(msg) from error
-    except ValidationError as error:
-        problems = [
-            f"{path}: {'.'.join(map(str, problem['loc'])) or 'the document'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_input=False)
-        ]
-        raise _WrongConfigurationError("\n".join(problems)) from error
 
 
 def _summary(report: DatasetReport) -> list[str]:
