@@ -103,3 +103,15 @@ def test_the_first_token_of_a_packed_row_is_never_the_target_of_the_row_before()
     batch = Collator(0, packed=True)([[(first, 1.0), (second, 1.0)]])
     assert batch["targets"][0, 5].item() == IGNORED
     assert batch["position_ids"][0].tolist() == [*range(6), *range(5)]
+
+
+def test_a_taught_model_generates_as_before(tiny: Callable[[str], Path]) -> None:
+    model, plain = load(tiny("llama")).eval(), load(tiny("llama")).eval()
+    teach_trained_tokens(model)
+    ids = torch.tensor([[0, 0, 20, 30, 40], [11, 12, 13, 14, 15]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    answers = [
+        one.generate(input_ids=ids, attention_mask=mask, max_new_tokens=8, do_sample=False)
+        for one in (model, plain)
+    ]
+    assert torch.equal(*answers)

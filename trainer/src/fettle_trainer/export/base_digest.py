@@ -1,52 +1,88 @@
-"""The digest of a base model: which weights, configuration, tokenizer and template an adapter belongs to."""
+"""The digest of a base model: what an adapter's manifest names, and what serving compares.
+
+It is made like an adapter's digest, over the lines that sha256sum prints for the files that decide what the model
+is. Hashing reads every byte, so the result is remembered for as long as the files look the same.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
-from typing import Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from fettle_trainer import strict_json
 from fettle_trainer.adapter.digest import adapter_digest
 from fettle_trainer.atomic import write_atomically
 from fettle_trainer.config.adapter import FileRecord
+from fettle_trainer.config.manifest import MANIFEST_NAME
+from fettle_trainer.errors import WrongInputError
 from fettle_trainer.strict_json import StrictJsonError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fettle_trainer.config.verification import VerifiedAdapter
+
 _SUFFIXES: Final = frozenset({".safetensors", ".json", ".jinja", ".model", ".txt"})
-_BESIDE: Final = frozenset({"manifest.json", "compatibility.json"})
-"""What a release records about a model is not the model."""
+"""Weights, configurations, tokenizer and template; a changed README is the same model."""
+_PIECE_BYTES: Final = 2**22
 
 
-def base_digest(folder: Path, memory: Path | None = None) -> str:
-    """Return the digest over the model's files, made like an adapter's.
-
-    Reading tens of gigabytes takes its time: `memory` is a file that keeps the answer while the files look the same.
-    """
-    files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _BESIDE)
-    seen = [[path.name, status.st_size, status.st_mtime_ns] for path in files for status in (path.stat(),)]
-    look = {"folder": str(folder.resolve()), "files": seen}
-    if memory is not None and (known := _remembered(memory, look)):
-        return known
+def model_digest(folder: Path, cache: Path) -> str:
+    """Return the digest of a model folder; `cache` is a file that remembers it."""
+    files = sorted(path for path in folder.iterdir() if _counts(path))
+    appearance = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+    key = {"folder": str(folder.resolve()), "files": appearance}
+    remembered = _read(cache)
+    if remembered.get("key") == key:
+        return str(remembered["digest"])
     digest = adapter_digest(
         FileRecord(path=path.name, sha256=_sha256(path), size_bytes=path.stat().st_size) for path in files
     )
-    if memory is not None:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(memory, json.dumps({"look": look, "digest": digest}).encode())
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(cache, json.dumps({"key": key, "digest": digest}).encode())
     return digest
 
 
-def _remembered(memory: Path, look: dict[str, object]) -> str | None:
-    try:
-        document = strict_json.loads(memory.read_bytes())
-    except (OSError, StrictJsonError):
-        return None
-    if not isinstance(document, dict) or document.get("look") != look:
-        return None
-    return str(document["digest"])
+def require_base(expected: str | None, found: str) -> None:
+    """Refuse a base model that is not the one that the run's settings name."""
+    if expected not in {None, found}:
+        raise WrongInputError(
+            "ModelMismatch",
+            f"The base model's files have the digest {found}, model.digest says {expected}. Use the model that was "
+            "meant, or correct the digest.",
+            "model.digest",
+        )
+
+
+def require_same_base(earlier: VerifiedAdapter, found: str) -> None:
+    """Refuse to continue an adapter on another base than the one it was trained on."""
+    if earlier.base_model_digest not in {None, found}:
+        raise WrongInputError(
+            "ModelMismatch",
+            f"The adapter to continue was trained on a base with the digest {earlier.base_model_digest}, this one has "
+            f"{found}. On another base its weights mean nothing; name the base {earlier.base_model}.",
+            "model.adapter",
+        )
+
+
+def _counts(path: Path) -> bool:
+    return path.suffix in _SUFFIXES and path.name != MANIFEST_NAME and path.is_file()
 
 
 def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _read(cache: Path) -> dict[str, Any]:
+    """Return what is remembered; what cannot be read is made again."""
+    with suppress(OSError, StrictJsonError):
+        found = strict_json.loads(cache.read_bytes())
+        if isinstance(found, dict):
+            return found
+    return {}

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fettle_trainer.text.prepared import Prepared
     from fettle_trainer.train.folders import RunFolders
     from fettle_trainer.train.hardware import Hardware
+    from fettle_trainer.train.memory import ModelShape
     from fettle_trainer.train.settings import Resolved
 
 
@@ -54,6 +55,7 @@ class Job:
     packs: list[list[int]] | None
     """The rows of each pack, where rows are packed."""
     hardware: Hardware
+    shape: ModelShape
 
 
 _SPLIT_ONLY: Final = frozenset(

@@ -21,7 +21,7 @@ from fettle_trainer.train.folders import run_folders
 from fettle_trainer.train.hardware import local_hardware
 from fettle_trainer.train.model import has_varlen_attention, model_shape
 from fettle_trainer.train.plugins import chosen_loss, class_weight_of
-from fettle_trainer.train.settings import RowFacts, adapter_rank, resolve
+from fettle_trainer.train.settings import RowFacts, adapter_rank, resolve, with_micro_batch
 
 if TYPE_CHECKING:
     from fettle_trainer.config.run import RunConfig
@@ -52,14 +52,15 @@ def make_job(config: RunConfig, limits: Limits) -> Job:
         config, _row_facts(prepared, packs), shape, hardware, varlen_attention=varlen, earlier=earlier
     )
     return Job(
-        config,
-        resolved,
-        folders,
-        base,
-        base_digest(base, folders.work / "base-digest.json"),
-        prepared,
-        packs,
-        hardware,
+        config=config,
+        resolved=resolved,
+        folders=folders,
+        base=base,
+        base_digest=base_digest(base, folders.work / "base-digest.json"),
+        prepared=prepared,
+        packs=packs,
+        hardware=hardware,
+        shape=shape,
     )
 
 
@@ -70,9 +71,9 @@ def write_resolved(job: Job) -> None:
     write_atomically(job.folders.resolved, (json.dumps(document, indent=2) + "\n").encode())
 
 
-def with_resolved(job: Job, **changes: Any) -> Job:
-    """Return the job with some settings changed."""
-    return replace(job, resolved=replace(job.resolved, **changes))
+def with_micro_batch_of(job: Job, size: int) -> Job:
+    """Return the job in smaller pieces; what is learnt stays the same."""
+    return replace(job, resolved=with_micro_batch(job.resolved, size, f"{size}: twice as many did not fit"))
 
 
 def _row_facts(prepared: Prepared, packs: list[list[int]] | None) -> RowFacts:

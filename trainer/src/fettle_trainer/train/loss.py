@@ -8,6 +8,7 @@ model computes all logits, and the loss is the same.
 
 from __future__ import annotations
 
+import functools
 import types
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -58,8 +59,11 @@ def teach_trained_tokens(model: Any, token_loss: TokenLoss = cross_entropy) -> N
     selective = model.config.model_type in PLAIN_HEADS
     cap: float | None = getattr(model.config, "final_logit_softcapping", None)
 
+    # Callers such as generate() look at the signature to see what the model understands.
+    @functools.wraps(type(model).forward)
     def forward(
         self: Any,
+        input_ids: torch.Tensor | None = None,
         *,
         targets: torch.Tensor | None = None,
         weights: torch.Tensor | None = None,
@@ -67,14 +71,14 @@ def teach_trained_tokens(model: Any, token_loss: TokenLoss = cross_entropy) -> N
         **inputs: Any,
     ) -> Any:
         if targets is None:
-            return original(**inputs)
+            return original(input_ids, **inputs)
         chosen = _chosen(targets)
         if selective:
             inputs = {name: inputs[name] for name in _BODY_INPUTS if inputs.get(name) is not None}
-            hidden = self.model(**inputs, use_cache=False).last_hidden_state[chosen]
+            hidden = self.model(input_ids=input_ids, **inputs, use_cache=False).last_hidden_state[chosen]
             head = lambda part: _capped(self.lm_head(part), cap)  # noqa: E731 - a function of one expression
         else:
-            hidden = original(**inputs, use_cache=False).logits[chosen]
+            hidden = original(input_ids, **inputs, use_cache=False).logits[chosen]
             head = lambda part: part  # noqa: E731
         return _summed(
             hidden,
@@ -86,17 +90,10 @@ def teach_trained_tokens(model: Any, token_loss: TokenLoss = cross_entropy) -> N
             width=self.config.get_text_config().vocab_size,
         )
 
-    model.forward = types.MethodType(_accepting_positional_ids(forward), model)
+    model.forward = types.MethodType(forward, model)
 
 
-_BODY_INPUTS: Final = ("input_ids", "inputs_embeds", "attention_mask", "position_ids")
-
-
-def _accepting_positional_ids(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def called(self: Any, input_ids: torch.Tensor | None = None, **inputs: Any) -> Any:
-        return forward(self, input_ids=input_ids, **inputs)
-
-    return called
+_BODY_INPUTS: Final = ("inputs_embeds", "attention_mask", "position_ids")
 
 
 def _chosen(targets: torch.Tensor) -> torch.Tensor:
