@@ -34,7 +34,10 @@ class Answer(NamedTuple):
 
     turn: int
     """Its number among the turns of the row."""
+    asked: int
+    """Where the model takes over from the prompt."""
     start: int
+    """Where its words begin to be trained; later than `asked` only if the template's author marked it so."""
     end: int
 
 
@@ -74,7 +77,7 @@ class AnswerFinder:
         else:
             found = self._marked(text, messages, tools, own)
         found[-1] = self._from_prompt(text, messages, tools, found[-1])
-        answers = tuple(Answer(answer.turn + shift, answer.start, answer.end) for answer in found)
+        answers = tuple(answer._replace(turn=answer.turn + shift) for answer in found)
         return Conversation(text, answers, self._ends(text, found[-1].end))
 
     def _written(self, messages: list[Message], tools: list[dict[str, Any]] | None) -> tuple[str, list[Span]]:
@@ -107,7 +110,7 @@ class AnswerFinder:
 
     def _tracked(self, text: str, number: int, span: Span) -> Answer:
         start, end = span
-        return Answer(number, start, end if self._ends(text, end) else self._closed(text, end))
+        return Answer(number, start, start, end if self._ends(text, end) else self._closed(text, end))
 
     def _answer(
         self, text: str, number: int, behind: int, places: dict[int, int], message: Message
@@ -126,7 +129,7 @@ class AnswerFinder:
             )
         start = self._start(text, behind, last if first is None else first)
         if not message.get("tool_calls"):
-            return Answer(number, start, self._closed(text, last))
+            return Answer(number, start, start, self._closed(text, last))
         # Behind the content stand the calls, as data of the row; the turn ends with the template's closing token.
         end = text.find(self._closer, last) if self._closer else -1
         if end < 0:
@@ -135,7 +138,7 @@ class AnswerFinder:
                 "",
                 "The model's chat template does not end a turn that calls a tool.",
             )
-        return Answer(number, start, end + len(self._closer))
+        return Answer(number, start, start, end + len(self._closer))
 
     def _start(self, text: str, behind: int, first: int) -> int:
         """Return where the model takes over: behind the generation prompt."""
@@ -161,12 +164,17 @@ class AnswerFinder:
     def _from_prompt(
         self, text: str, messages: list[Message], tools: list[dict[str, Any]] | None, last: Answer
     ) -> Answer:
-        """Let the last answer begin where the very prompt ends that it is generated from."""
+        """Let the last answer follow the very prompt that it is generated from."""
         prompt = self._template.write(messages[: last.turn], tools, ask=True)
-        if not text.startswith(prompt) or not last.start <= len(prompt) < last.end:
+        taken_over = len(prompt)
+        if (
+            not text.startswith(prompt)
+            or taken_over >= last.end
+            or (self._tracks and taken_over > last.start)
+        ):
             message = "The model's chat template prompts for the last answer with another text than it writes before it."
             refuse(FindingCode.TEMPLATE_REFUSED, "", message)
-        return last._replace(start=len(prompt))
+        return last._replace(asked=taken_over, start=last.start if self._tracks else taken_over)
 
     def _check_complete(self, text: str, messages: list[Message]) -> None:
         for number, message in enumerate(messages):

@@ -51,6 +51,8 @@ class Rendered(NamedTuple):
     trained: tuple[Span, ...]
     answer: int
     """Where the last answer begins; the tokens before it are the prompt."""
+    cuts: tuple[int, ...]
+    """Where no token may reach across, because what stands before is tokenised alone when the model generates."""
     reference: str
     begins: bool
     """Whether BOS is put before it, because nothing in the text is one."""
@@ -129,9 +131,9 @@ class Encoder:
         asked, answer = parts
         text = asked + answer
         start = 0 if self._train_on == "all" else len(asked)
-        # A plain text has no answer: where one is wanted, its second half is what the first is continued with.
-        cut = len(asked) if self._format != "text" else len(text) // 2
-        return Rendered(text, ((start, len(text)),), cut, text[cut:].strip(), begins=True, ends=True)
+        cut = len(asked) if self._format != "text" else _middle(text)
+        cuts = (cut,) if asked else ()
+        return Rendered(text, ((start, len(text)),), cut, cuts, text[cut:].strip(), begins=True, ends=True)
 
     def _conversation(self, finder: AnswerFinder, example: Example) -> Rendered:
         text, answers, ended = finder.conversation(example)
@@ -142,15 +144,16 @@ class Encoder:
         ends = not ended and last is answers[-1]
         # Nothing behind the last trained token changes anything: no loss, and no token that has one.
         text = text[: last.end]
-        spans = ((0, len(text)),) if self._train_on == "all" else tuple((a.start, a.end) for a in trained)
-        return Rendered(
-            text, spans, last.start, example.turns[last.turn].text.strip(), begins=False, ends=ends
-        )
+        cuts = tuple(answer.asked for answer in trained)
+        spans = tuple((answer.start, answer.end) for answer in trained)
+        if self._train_on == "all":
+            spans = ((0, len(text)),)
+        reference = example.turns[last.turn].text.strip()
+        return Rendered(text, spans, last.asked, cuts, reference, begins=False, ends=ends)
 
     def _row(self, rendered: Rendered, encoding: Encoding) -> EncodedRow:
-        cuts = sorted({rendered.answer, *(start for start, _ in rendered.trained)} - {0})
-        if any(_straddled(encoding, rendered.text, cut) for cut in cuts):
-            return self._finished(rendered, *self._in_pieces(rendered, cuts))
+        if any(_straddled(encoding, rendered.text, cut) for cut in rendered.cuts):
+            return self._finished(rendered, *self._in_pieces(rendered))
         ids = np.asarray(encoding.ids, dtype=np.int32)
         trained = np.zeros(len(ids), dtype=bool)
         for start, end in rendered.trained:
@@ -159,10 +162,10 @@ class Encoder:
             rendered, ids, trained, _token_at(encoding, rendered.answer, len(rendered.text))
         )
 
-    def _in_pieces(self, rendered: Rendered, cuts: list[int]) -> tuple[np.ndarray, np.ndarray, int]:
+    def _in_pieces(self, rendered: Rendered) -> tuple[np.ndarray, np.ndarray, int]:
         """Tokenise each answer apart from its prompt, as the prompt stands alone when the model generates."""
-        bounds = [0, *cuts, len(rendered.text)]
-        bounds = sorted({*bounds, *(end for _, end in rendered.trained)})
+        ends = (end for _, end in rendered.trained)
+        bounds = sorted({0, len(rendered.text), *rendered.cuts, *ends})
         pieces = list(pairwise(bounds))
         encodings = self._backend_batch([rendered.text[start:end] for start, end in pieces])
         ids = [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
@@ -205,6 +208,13 @@ def _asked_for_label(text: Turn, label: str) -> tuple[Turn, ...]:
     )
 
 
+def _middle(text: str) -> int:
+    """Return where a plain text, which has no answer, is cut if one is wanted: its second half continues the first."""
+    half = len(text) // 2
+    space = text.find(" ", half)
+    return half if space < 0 else space
+
+
 def _own_bos(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the BOS token if the tokenizer begins a text with it."""
     begun = tokenizer("a")["input_ids"]
@@ -219,7 +229,7 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
 
 def _straddled(encoding: Encoding, text: str, cut: int) -> bool:
     """Say whether one token reaches from before the cut to behind it."""
-    if cut >= len(text):
+    if not 0 < cut < len(text):
         return False
     at = encoding.char_to_token(cut)
     if at is None:
