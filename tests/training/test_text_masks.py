@@ -206,11 +206,19 @@ def test_tools_that_a_template_cannot_show_are_refused(tokenizer: PreTrainedToke
     assert caught.value.code == FindingCode.TEMPLATE_REFUSED
 
 
+def test_what_the_data_answers_may_be_a_call(tiny: Tiny) -> None:
+    found = Trained(
+        load_tokenizer(tiny("qwen2")), chat(user("Pod 1?"), says("", tool_calls=[CALL]), tools=[TOOL])
+    )
+    assert found.reference == '<tool_call>\n{"name": "get", "arguments": {"pod": 1}}\n</tool_call>'
+
+
 def test_thoughts_are_trained_in_the_last_turn_and_gone_from_earlier_ones(tiny: Tiny) -> None:
     thinking = "<think>\nhm\n</think>\n\n"
     row = chat(user("A pod?"), says(thinking + "A unit."), user("A node?"), says(thinking + "A machine."))
     found = Trained(load_tokenizer(tiny("qwen3")), row)
     assert found.spans == ["A unit.<|im_end|>", f"{thinking}A machine.<|im_end|>"]
+    assert found.reference == "A machine."
 
 
 @pytest.mark.parametrize("turns", [[user("a"), user("b"), says("c")], [user("a"), says("b"), says("c")]])

@@ -30,6 +30,16 @@ _PARAM: Final = "model"
 
 def require_safe_model_folder(folder: Path) -> None:
     """Raise WrongInputError unless the folder is a model of safetensors without code, whole beneath its root."""
+    files = require_no_code(folder)
+    if folder / CONFIG_NAME not in files:
+        raise _wrong(
+            "ModelMissing", f"{folder} has no {CONFIG_NAME}; name the folder that save_pretrained wrote."
+        )
+    _require_safetensors(folder, files)
+
+
+def require_no_code(folder: Path) -> list[Path]:
+    """Return the folder's files; raise WrongInputError if one of them runs, asks for code, or leads elsewhere."""
     if not folder.is_dir():
         raise _wrong("ModelMissing", f"{folder} is not a folder; name the folder that holds the model.")
     files = list(_files(folder))
@@ -37,11 +47,7 @@ def require_safe_model_folder(folder: Path) -> None:
     for path in files:
         if path.parent == folder and path.suffix == ".json" and "config" in path.name:
             _refuse_code_keys(path)
-    if folder / CONFIG_NAME not in files:
-        raise _wrong(
-            "ModelMissing", f"{folder} has no {CONFIG_NAME}; name the folder that save_pretrained wrote."
-        )
-    _require_safetensors(folder, files)
+    return files
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -93,7 +99,7 @@ def _refuse_programs(folder: Path, files: list[Path]) -> None:
 
 
 def _refuse_code_keys(path: Path) -> None:
-    document = _read_object(path)
+    document = read_object(path)
     for key in _CODE_KEYS:
         if document.get(key):
             raise _wrong(
@@ -118,7 +124,7 @@ def _require_safetensors(folder: Path, files: list[Path]) -> None:
 
 
 def _check_index(path: Path, weights: set[str]) -> None:
-    shards = _read_object(path).get("weight_map")
+    shards = read_object(path).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise _wrong("ModelInvalid", f"{path} has no weight_map that names a file for each weight.")
     for name in sorted(set(shards.values()) - weights):
@@ -128,7 +134,8 @@ def _check_index(path: Path, weights: set[str]) -> None:
         )
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of the folder holds; raise WrongInputError unless it is an object."""
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise _wrong("ModelInvalid", f"{path} is larger than {_MAX_JSON_BYTES} bytes.")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _FIRST_MARK: Final = 0x100000
 _MARKS: Final = re.compile("[\U00100000-\U0010fffd]")
 _MOST_TURNS: Final = 0x7000
+_THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _GENERATION: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -59,6 +60,16 @@ class AnswerFinder:
         alternatives = "|".join(re.escape(token) for token in sorted(control_tokens, key=len, reverse=True))
         self._closing = re.compile(rf"\s*(?:{alternatives})") if alternatives else None
         self._opener, self._lead, self._closer = self._probe()
+
+    def words(self, text: str, answer: Answer) -> str:
+        """Return what the model says in an answer: without the token that ends it, and without a thought before it."""
+        said = text[answer.asked : answer.end]
+        ends = (
+            [match for match in self._closing.finditer(said) if match.end() == len(said)]
+            if self._closing
+            else []
+        )
+        return _THOUGHT.sub("", said[: ends[0].start()] if ends else said).strip()
 
     def conversation(self, example: Example) -> Conversation:
         """Render a row and find its answers; raise RowError where that cannot be done for certain."""

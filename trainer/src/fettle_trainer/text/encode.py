@@ -148,7 +148,7 @@ class Encoder:
         spans = tuple((answer.start, answer.end) for answer in trained)
         if self._train_on == "all":
             spans = ((0, len(text)),)
-        reference = example.turns[last.turn].text.strip()
+        reference = finder.words(text, last)
         return Rendered(text, spans, last.asked, cuts, reference, begins=False, ends=ends)
 
     def _row(self, rendered: Rendered, encoding: Encoding) -> EncodedRow:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from fettle_trainer import strict_json
 from fettle_trainer.errors import WrongInputError
-from fettle_trainer.strict_json import StrictJsonError
+from fettle_trainer.safety import CONFIG_NAME, read_object, require_no_code
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +33,7 @@ _PARAM: Final = "model.path"
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load the folder's tokenizer, ready for exact work: no truncation and no padding of its own."""
-    refuse_code(folder)
+    require_no_code(folder)
     if not has_tokenizer(folder):
         msg = f"{folder} holds no tokenizer: one of {', '.join(_VOCABULARIES)} is missing. Save the tokenizer beside the model."
         raise WrongInputError("TokenizerMissing", msg, _PARAM)
@@ -61,20 +60,6 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _VOCABULARIES)
 
 
-def refuse_code(folder: Path) -> None:
-    """Refuse a model folder that is none, or that wants its own code to be run."""
-    if not folder.is_dir():
-        raise WrongInputError("ModelMissing", f"{folder} is not a folder; it should hold the model.", _PARAM)
-    code = sorted(path.relative_to(folder) for path in folder.rglob("*.py"))
-    if code:
-        msg = f"{folder} holds {code[0]}: code from a model folder is never run. Remove it, if the model works without."
-        raise WrongInputError("ModelHoldsCode", msg, _PARAM)
-    for name in ("config.json", "tokenizer_config.json"):
-        if "auto_map" in _read_json(folder / name):
-            msg = f"{folder / name} asks for the model's own code (auto_map), which is never run. Use a model that transformers knows."
-            raise WrongInputError("ModelHoldsCode", msg, _PARAM)
-
-
 def tokenizer_digest(folder: Path) -> str:
     """Return the digest over all files that decide which tokens a text becomes."""
     digest = hashlib.sha256()
@@ -87,20 +72,9 @@ def tokenizer_digest(folder: Path) -> str:
 
 def most_positions(folder: Path) -> int | None:
     """Return how many tokens the model can hold, if its config.json says so."""
-    config = _read_json(folder / "config.json")
+    path = folder / CONFIG_NAME
+    config = read_object(path) if path.is_file() else {}
     inner = config.get("text_config")
     candidates = [config, inner] if isinstance(inner, dict) else [config]
     found = [part[name] for part in candidates for name in _POSITIONS if isinstance(part.get(name), int)]
     return next((number for number in found if number > 0), None)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = strict_json.loads(path.read_bytes())
-    except (OSError, StrictJsonError) as error:
-        raise WrongInputError("ModelInvalid", f"{path} cannot be read: {error}.", _PARAM) from error
-    if not isinstance(value, dict):
-        raise WrongInputError("ModelInvalid", f"{path} is not a JSON object.", _PARAM)
-    return value
