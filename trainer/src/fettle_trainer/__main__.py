@@ -1,7 +1,6 @@
 """The trainer's command line.
 
-Exit codes: 0 done, 2 the adapter, the data or the settings are wrong (a retry changes nothing), 1 the work could not
-be completed (a retry may help).
+The exit codes are those of fettle_trainer.config.exit_codes.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import importlib
 import sys
 from typing import Final
 
-COMMANDS: Final = ("check", "verify", "seal")
+COMMANDS: Final = ("check", "train", "make-base", "verify", "seal")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     # Only the named command is imported: `verify` runs in an image that has nothing but pydantic.
     for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
-        importlib.import_module(f"fettle_trainer.commands.{name}").add_parser(commands)
+        importlib.import_module(f"fettle_trainer.commands.{name.replace('-', '_')}").add_parser(commands)
     parsed = parser.parse_args(words)
     code: int = parsed.run_command(parsed)
     return code

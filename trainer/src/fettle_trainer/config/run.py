@@ -215,6 +215,8 @@ class TrackingConfig(ContractModel):
 
     tensorboard: bool = False
     mlflow: MlflowConfig | None = None
+    progress_host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
+    """From where it can be asked; a pod says 0.0.0.0."""
     progress_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
     """Where GET /progress and /metrics answer; 0 takes a free port. None: nowhere. A pod has it on 9400."""
 

@@ -17,12 +17,7 @@ def ensure_compatible(before: RunShape, now: RunShape, path: Path, *, portable: 
 
     `portable` says that the checkpoint holds the optimizer's state whole, by parameter name.
     """
-    if before.run_digest != now.run_digest:
-        raise _mismatch(
-            f"{path} belongs to a run with other settings, another model or other data",
-            "Remove the folder to start anew, or give this run its own output.workDirectory.",
-            "output.workDirectory",
-        )
+    ensure_same_run(before.run_digest, now.run_digest, path)
     if before.global_batch != now.global_batch:
         raise _mismatch(
             f"{path} was trained with {before.global_batch} rows for each step, this run has {now.global_batch}",
@@ -35,6 +30,16 @@ def ensure_compatible(before: RunShape, now: RunShape, path: Path, *, portable: 
             f" {now.method} with this optimizer is cut for the number of processes",
             f"Run with {_layout(before)} as before, or start anew in another output.workDirectory.",
             "distributed",
+        )
+
+
+def ensure_same_run(before: str, now: str, path: Path) -> None:
+    """Raise WrongInputError unless both digests name the same run."""
+    if before != now:
+        raise _mismatch(
+            f"{path} belongs to a run with other settings, another model or other data",
+            "Remove the folder to start anew, or give this run its own output.workDirectory.",
+            "output.workDirectory",
         )
 
 

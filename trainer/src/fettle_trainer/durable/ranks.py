@@ -23,6 +23,11 @@ def is_worker(environment: Mapping[str, str] = os.environ) -> bool:
     return "RANK" in environment and int(environment.get("WORLD_SIZE", "1")) > 1
 
 
+def is_first_rank(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this is the rank that speaks for all; the only one is."""
+    return environment.get("RANK", "0") == "0"
+
+
 def join_ranks(*, with_deepspeed: bool) -> None:
     """Start the process group if there are several ranks, or if DeepSpeed needs one of a single rank."""
     on_gpu = torch.cuda.is_available()

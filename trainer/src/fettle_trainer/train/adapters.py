@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from peft import LoraConfig as PeftLora
-from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training, set_peft_model_state_dict
+from safetensors.torch import load_file
 
 from fettle_trainer.adapter.errors import AdapterRefusedError
 from fettle_trainer.adapter.verify import verify_adapter
@@ -37,6 +39,23 @@ def adapt(model: Any, config: RunConfig, resolved: Resolved, base_folder: Path) 
             model, config.model.adapter, is_trainable=True, local_files_only=True
         )
     return get_peft_model(model, _peft_config(config.lora, resolved, model, base_folder))
+
+
+def keep_initial_adapter(model: Any, folder: Path) -> None:
+    """Save the adapter as it is before the first step, which its conversion for the unchanged base is made from."""
+    if (folder / "adapter_model.safetensors").is_file():
+        return
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    model.save_pretrained(str(unfinished), save_embedding_layers=False)
+    unfinished.rename(folder)
+
+
+def load_trained_adapter(model: Any, folder: Path) -> None:
+    """Give an adapted model the weights of a checkpoint."""
+    outcome = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    if outcome.unexpected_keys:
+        msg = f"{folder} holds weights that the model has no place for: {outcome.unexpected_keys[:3]}"
+        raise ValueError(msg)
 
 
 def _peft_config(lora: LoraConfig, resolved: Resolved, model: Any, base_folder: Path) -> PeftLora:

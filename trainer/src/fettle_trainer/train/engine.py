@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from peft.optimizers import create_loraplus_optimizer
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from fettle_trainer.durable.trainer import DurableTrainer
 from fettle_trainer.train.collate import IGNORED, Collator, Rows
@@ -118,6 +118,7 @@ class Engine(DurableTrainer):
             data_collator=Collator(pad_id, packed=train.packed),
             **more,
         )
+        self.remove_callback(PrinterCallback)  # what there is to see is the watch's to show
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the trained tokens of the whole step
         self._resolved = resolved
         self._validation = validation

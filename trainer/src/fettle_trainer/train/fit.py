@@ -22,7 +22,7 @@ from fettle_trainer.durable.trainer import Durability
 from fettle_trainer.durable.watchdog import LossWatchdog
 from fettle_trainer.durable.zero import deepspeed_config
 from fettle_trainer.text.tokenizer import load_tokenizer
-from fettle_trainer.train.adapters import adapt
+from fettle_trainer.train.adapters import adapt, keep_initial_adapter, load_trained_adapter
 from fettle_trainer.train.collate import Rows
 from fettle_trainer.train.engine import Engine, LastStepEvaluation, training_arguments
 from fettle_trainer.train.loss import teach_trained_tokens
@@ -103,6 +103,9 @@ def fit(job: Job, request: StopRequest, callbacks: list[TrainerCallback]) -> Eng
     arguments = _arguments(job)
     store, shape = CheckpointStore(job.folders.checkpoints), run_shape(job)
     checkpoint = choose_checkpoint(store, shape)
+    if checkpoint is not None and checkpoint.facts.training_complete:
+        # The last attempt ended after its last step, which early stopping may have made an earlier one.
+        arguments.max_steps = checkpoint.facts.step
     stop = AgreedStop(request)
     engine = build_engine(
         job,
@@ -118,10 +121,10 @@ def fit(job: Job, request: StopRequest, callbacks: list[TrainerCallback]) -> Eng
 
 def build_engine(job: Job, arguments: TrainingArguments, **more: Any) -> Engine:
     """Load, adapt and wrap the model: everything up to the first step."""
-    # The adapter's first weights come from the seed, on every rank and in every attempt the same.
-    set_seed(job.resolved.seed)
-    model = load_base(job.base, job.config.method, job.resolved.precision)
-    model = adapt(model, job.config, job.resolved, job.base)
+    model = adapted_base(job)
+    if job.resolved.init_weights != "default" and arguments.process_index == 0:
+        job.folders.work.mkdir(parents=True, exist_ok=True)
+        keep_initial_adapter(model, job.folders.initial_adapter)
     if job.resolved.gradient_checkpointing:
         model.enable_input_require_grads()
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -138,6 +141,24 @@ def build_engine(job: Job, arguments: TrainingArguments, **more: Any) -> Engine:
         lora_plus_ratio=job.config.lora.lora_plus_ratio,
         **more,
     )
+
+
+def adapted_base(job: Job) -> Any:
+    """Load the base and put the adapter on it, as it is before the first step."""
+    # The adapter's first weights come from the seed, on every rank and in every attempt the same.
+    set_seed(job.resolved.seed)
+    return adapt(
+        load_base(job.base, job.config.method, job.resolved.precision), job.config, job.resolved, job.base
+    )
+
+
+def trained_model(job: Job, checkpoint: Path) -> Any:
+    """Load what a checkpoint holds, on one process, however many ranks wrote it."""
+    if job.config.method == "full":
+        return load_base(checkpoint, "full", job.resolved.precision)
+    model = adapted_base(job)
+    load_trained_adapter(model, checkpoint)
+    return model
 
 
 def _arguments(job: Job) -> TrainingArguments:

@@ -35,6 +35,11 @@ class RunFolders:
         return self.work / "fitted.json"
 
     @property
+    def initial_adapter(self) -> Path:
+        """The adapter before the first step, where PiSSA or OLoRA made it from the base's weights."""
+        return self.work / "initial-adapter"
+
+    @property
     def models(self) -> Path:
         """Base models from the hub, each revision once for all runs of the store."""
         return self.output / ".fettle" / "models"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fettle_trainer.atomic import write_atomically
 from fettle_trainer.environment import seal_environment
-from fettle_trainer.errors import WrongInputError
-from fettle_trainer.export.base_digest import base_digest
+from fettle_trainer.export.base_digest import model_digest, require_base, require_same_base
+from fettle_trainer.export.flow import check_exports
 from fettle_trainer.text.packing import best_fit
 from fettle_trainer.text.prepared import prepare
+from fettle_trainer.text.receipt import write_receipt
+from fettle_trainer.text.tokenizer import load_tokenizer
 from fettle_trainer.train.adapters import earlier_adapter
 from fettle_trainer.train.base_model import base_folder
 from fettle_trainer.train.fit import Job
@@ -24,19 +26,23 @@ from fettle_trainer.train.plugins import chosen_loss, class_weight_of
 from fettle_trainer.train.settings import RowFacts, adapter_rank, resolve, with_micro_batch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fettle_trainer.config.run import RunConfig
     from fettle_trainer.data.http import Limits
     from fettle_trainer.text.prepared import Prepared
 
-_LATER: Final = ("onnx", "gguf")
-
 
 def make_job(config: RunConfig, limits: Limits) -> Job:
     """Fetch, check, tokenise, pack and resolve; raise WrongInputError with everything the user has to mend."""
-    _refuse_what_is_not_there_yet(config)
+    check_exports(config)
     folders = run_folders(config.output)
     base = base_folder(config.model, folders.models)
     earlier = earlier_adapter(config)
+    digest = model_digest(base, folders.work / "base-digest.json")
+    require_base(config.model.digest, digest)
+    if earlier is not None:
+        require_same_base(earlier, digest)
     chosen_loss(config.training.loss)
     prepared = prepare(config, base, folders.work, limits=limits)
     class_weight_of(prepared.labels, config.training.loss.class_weights)
@@ -56,7 +62,7 @@ def make_job(config: RunConfig, limits: Limits) -> Job:
         resolved=resolved,
         folders=folders,
         base=base,
-        base_digest=base_digest(base, folders.work / "base-digest.json"),
+        base_digest=digest,
         prepared=prepared,
         packs=packs,
         hardware=hardware,
@@ -64,11 +70,16 @@ def make_job(config: RunConfig, limits: Limits) -> Job:
     )
 
 
-def write_resolved(job: Job) -> None:
-    """Leave the settings, with every `auto` resolved and the reason for it, beside the run's reports."""
-    document: dict[str, Any] = asdict(job.resolved)
-    job.folders.work.mkdir(parents=True, exist_ok=True)
-    write_atomically(job.folders.resolved, (json.dumps(document, indent=2) + "\n").encode())
+def write_reports(job: Job, tell: Callable[[str], None]) -> None:
+    """Leave beside the run what is known before the first step: data, receipt, settings with their reasons."""
+    work = job.folders.work
+    work.mkdir(parents=True, exist_ok=True)
+    report = job.prepared.report.model_dump_json(by_alias=True, exclude_none=True, indent=2)
+    write_atomically(work / "dataset.json", (report + "\n").encode())
+    for warning in write_receipt(job.prepared, load_tokenizer(job.base), work).warnings:
+        tell(f"warning: {warning}")
+    settings = json.dumps(asdict(job.resolved), indent=2)
+    write_atomically(job.folders.resolved, (settings + "\n").encode())
 
 
 def with_micro_batch_of(job: Job, size: int) -> Job:
@@ -86,10 +97,3 @@ def _row_facts(prepared: Prepared, packs: list[list[int]] | None) -> RowFacts:
         trained_share=float(np.sum(prepared.train.trained) / max(1, np.sum(lengths))),
         validation_rows=len(prepared.validation),
     )
-
-
-def _refuse_what_is_not_there_yet(config: RunConfig) -> None:
-    wanted = [kind for kind in config.output.exports if kind in _LATER]
-    if wanted:
-        message = f"output.exports {', '.join(wanted)} cannot be written yet. Choose adapter or merged."
-        raise WrongInputError("ExportUnsupported", message, "output.exports")

@@ -294,8 +294,13 @@ def _zero(config: RunConfig, load: Load, shape: ModelShape, usable: int, reasons
 
 def _refuse_what_does_not_go_together(config: RunConfig, load: Load) -> None:
     method, init = config.method, config.lora.init_weights
-    if method == "qlora" and init in {"pissa", "olora"}:
-        message = f"lora.initWeights {init} decomposes whole weights, which qlora has not. Use method lora, or default."
+    if method in {"qlora", "dora"} and init in {"pissa", "olora"}:
+        why = (
+            "decomposes whole weights, which qlora has not"
+            if method == "qlora"
+            else "cannot be undone under DoRA"
+        )
+        message = f"lora.initWeights {init} {why}. Use method lora, or default."
         raise WrongInputError("InitUnsupported", message, "lora.initWeights")
     if load.zero_stage == 3 and init in {"pissa", "olora"}:
         message = (

@@ -41,6 +41,8 @@ class Fitted:
     metrics: dict[str, float]
     save_seconds: float | None
     micro_batch_size: int
+    run_digest: str
+    """Which run it was: other settings make another one."""
 
     def write(self, path: Path) -> None:
         """Write it for whoever exports and evaluates."""
@@ -103,10 +105,11 @@ def _leave(job: Job, engine: Engine) -> None:
     Fitted(
         checkpoint=checkpoint.name,
         step=step,
-        total_steps=engine.state.max_steps,
+        total_steps=job.resolved.total_steps,
         metrics=_last_metrics(engine),
         save_seconds=engine.save_seconds,
         micro_batch_size=job.resolved.micro_batch_size,
+        run_digest=engine.durability.shape.run_digest,
     ).write(job.folders.fitted)
 
 

@@ -1,0 +1,53 @@
+"""The outcome of a run that did not succeed, from whatever ended it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, Literal
+
+from fettle_trainer.config.exit_codes import ExitCode
+from fettle_trainer.config.outcome import Outcome, OutcomeError
+from fettle_trainer.durable.checkpoints import CheckpointStore
+from fettle_trainer.durable.verdict import Verdict
+from fettle_trainer.errors import RunError
+from fettle_trainer.train.folders import run_folders
+
+if TYPE_CHECKING:
+    from fettle_trainer.config.run import RunConfig
+
+Ending = Literal["failed", "gateMissed", "stopped", "outOfMemory"]
+_ENDINGS: Final[dict[int, Ending]] = {
+    ExitCode.GATE_MISSED: "gateMissed",
+    ExitCode.STOPPED: "stopped",
+    ExitCode.OUT_OF_MEMORY: "outOfMemory",
+}
+_SENTENCE: Final = 2048
+
+
+def verdict_of(error: BaseException) -> Verdict:
+    """Return how a run ends that this error has ended; one that nobody foresaw may not come again."""
+    if isinstance(error, RunError):
+        return Verdict(error.exit_code, error.code, error.message, error.param)
+    reason = next(iter(str(error).strip().splitlines()), "")
+    return Verdict(ExitCode.INCOMPLETE, "InternalError", f"The run failed: {type(error).__name__}: {reason}")
+
+
+def failed_outcome(verdict: Verdict, config: RunConfig | None) -> Outcome:
+    """Return the outcome, with what the next attempt should know."""
+    error = OutcomeError(
+        code=_code(verdict.code), message=verdict.message[:_SENTENCE], param=verdict.param[:256]
+    )
+    return Outcome(
+        outcome=_ENDINGS.get(verdict.exit_code, "failed"),
+        error=error,
+        checkpoint_step=None if config is None else _newest_step(config),
+    )
+
+
+def _newest_step(config: RunConfig) -> int | None:
+
+    return CheckpointStore(run_folders(config.output).checkpoints).newest_step()
+
+
+def _code(code: str) -> str:
+    return code if re.fullmatch(r"[A-Z][A-Za-z0-9]{0,62}", code) else "InternalError"
