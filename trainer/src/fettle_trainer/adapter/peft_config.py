@@ -34,6 +34,7 @@ class PeftConfig(BaseModel):
     modules_to_save: list[_Name] | None = None
     base_model_name_or_path: Annotated[str, Field(max_length=512)] | None = None
     use_dora: bool = False
+    use_rslora: bool = False
     bias: str = "none"
     lora_bias: bool = False
     rank_pattern: dict[str, _Rank] | None = None

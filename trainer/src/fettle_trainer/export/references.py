@@ -32,9 +32,9 @@ class Reference:
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
     log_probs: tuple[float, ...]
-    """Of each token."""
+    """Of each token, given all before it."""
     margins: tuple[float, ...]
-    """By how much each token was ahead of the second best."""
+    """By how much each token was ahead of the best other one."""
 
 
 @dataclass(frozen=True)
@@ -78,25 +78,47 @@ def record_references(
         return References(tuple(_answer(causal, prompt, new_tokens) for prompt in prompts))
 
 
+@dataclass(frozen=True)
+class Likelihoods:
+    """What a model makes of an answer that it is shown."""
+
+    log_probs: tuple[float, ...]
+    margins: tuple[float, ...]
+    """Negative where the model would have said something else."""
+    favourites: tuple[int, ...]
+    """What it would have said."""
+
+
+def judge_answer(model: Any, prompt: Sequence[int], tokens: Sequence[int]) -> Likelihoods:
+    """Return how likely a model finds each token of an answer, in one pass without a cache."""
+    with plain(model, GreedySettings((), 0, 0)) as causal:
+        return _judged(causal, prompt, tokens)
+
+
 def _answer(causal: Any, prompt: Sequence[int], new_tokens: int) -> Reference:
     ids = torch.tensor([list(prompt)], device=causal.device)
-    out = causal.generate(
+    whole = causal.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=new_tokens,
         do_sample=False,
         use_cache=True,
-        output_logits=True,
-        return_dict_in_generate=True,
     )
-    tokens = out.sequences[0, ids.shape[1] :]
-    log_probs = torch.stack([step[0] for step in out.logits]).float().log_softmax(-1)
-    best = log_probs.topk(2).values
-    return Reference(
-        prompt=tuple(prompt),
-        tokens=tuple(tokens.tolist()),
-        log_probs=tuple(log_probs.gather(1, tokens[:, None]).squeeze(1).tolist()),
-        margins=tuple((best[:, 0] - best[:, 1]).tolist()),
+    tokens = whole[0, len(prompt) :].tolist()
+    # Judged in the same way as the export will be, so that the way makes no difference.
+    judged = _judged(causal, prompt, tokens)
+    return Reference(tuple(prompt), tuple(tokens), judged.log_probs, judged.margins)
+
+
+def _judged(causal: Any, prompt: Sequence[int], tokens: Sequence[int]) -> Likelihoods:
+    ids = torch.tensor([[*prompt, *tokens]], device=causal.device)
+    logits = causal(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+    log_probs = logits[len(prompt) - 1 : -1].float().log_softmax(-1)
+    chosen = torch.tensor(list(tokens), device=log_probs.device)[:, None]
+    said = log_probs.gather(1, chosen).squeeze(1)
+    others = log_probs.scatter(1, chosen, -torch.inf).max(-1).values
+    return Likelihoods(
+        tuple(said.tolist()), tuple((said - others).tolist()), tuple(log_probs.argmax(-1).tolist())
     )
 
 
