@@ -1,0 +1,1 @@
+"""A tiny chat model, made here in minutes, so that demos and tests need no hub."""
