@@ -7,6 +7,7 @@ checkpoint, and what happens around them. It knows neither data nor loss: the en
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fettle_trainer.durable.stop import AgreedStop
 
 _TRAINER_STATE = "trainer_state.json"
+_SCHEDULE = "scheduler.pt"
 _ARGUMENTS_PICKLE = "training_args.bin"
 
 
@@ -191,11 +193,16 @@ class DurableTrainer(Trainer):
             self._load_from_checkpoint(checkpoint)
         prepared = super()._prepare_for_training(max_steps, dataloader, None)
         portable.load_portable(self.model, self.optimizer, Path(checkpoint) / portable.PORTABLE_NAME)
-        self._load_scheduler(Path(checkpoint))
+        self._advance_schedule(Path(checkpoint))
         return prepared
 
-    def _load_scheduler(self, checkpoint: Path) -> None:
-        self.lr_scheduler.load_state_dict(torch.load(checkpoint / "scheduler.pt", weights_only=True))
+    def _advance_schedule(self, checkpoint: Path) -> None:
+        """Bring the schedule to where it was; its saved form depends on how the optimizer is cut into groups."""
+        steps = torch.load(checkpoint / _SCHEDULE, weights_only=True)["last_epoch"]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            for _ in range(steps):
+                self.lr_scheduler.step()
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if self._resumed and self._resumed.facts.shape.world_size != self.args.world_size:
