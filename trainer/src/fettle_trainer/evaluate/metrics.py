@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Final
 
 from fettle_trainer.errors import WrongInputError
@@ -16,6 +17,8 @@ ANSWERS: Final[tuple[MetricName, ...]] = ("exact-match", "f1", "bleu", "rouge-l"
 LABELS: Final[tuple[MetricName, ...]] = ("accuracy", "macro-f1")
 
 _SAMPLES: Final = 100
+_DRAW: Final = 20
+"""The seed: another one would draw other rows, and results would not compare."""
 _MOST_ROWS: Final = 1000
 """More rows do not make the loss more certain in any way that would matter."""
 
@@ -54,10 +57,13 @@ def sample_count(config: EvaluationConfig, row_format: RowFormat, prompts: int) 
 
 
 def spread(count: int, wanted: int = _MOST_ROWS) -> list[int]:
-    """Return at most so many row numbers, evenly over all rows: files are often sorted."""
+    """Return at most so many row numbers, always the same ones.
+
+    Drawn, not counted off: files are often sorted, or go round in some cycle of their own.
+    """
     if count <= wanted:
         return list(range(count))
-    return [number * count // wanted for number in range(wanted)]
+    return sorted(random.Random(_DRAW).sample(range(count), wanted))  # noqa: S311 - no secret
 
 
 def _wrong(message: str, param: str = "evaluation.metrics") -> WrongInputError:
