@@ -113,7 +113,7 @@ def _with_ranks(file: Path, config: RunConfig) -> Outcome:
     plan = plan_gang(config.distributed, os.environ)
     with Children().listening() as children:
         _require_success(_run_child(children, "prepare", file))
-        _require_success(run_gang(plan, _phase_arguments("steps", file), children, os.environ))
+        _require_success(run_gang(plan, _program("steps", file), children, os.environ))
         if plan.node_rank > 0:
             return Outcome(outcome="succeeded")
         _require_success(_run_child(children, "finish", file))
@@ -122,13 +122,13 @@ def _with_ranks(file: Path, config: RunConfig) -> Outcome:
 
 def _run_child(children: Children, phase: str, file: Path) -> Verdict:
     with TemporaryDirectory(prefix="fettle-phase-") as folder:
-        command = [sys.executable, "-m", "fettle_trainer", *_phase_arguments(phase, file)]
+        command = [sys.executable, *_program(phase, file)]
         returncode = children.run(command, {**os.environ, REPORTS_VARIABLE: folder})
         return judge(read_reports(Path(folder)), range(1), returncode)
 
 
-def _phase_arguments(phase: str, file: Path) -> list[str]:
-    return ["train", "--phase", phase, str(file)]
+def _program(phase: str, file: Path) -> list[str]:
+    return ["-m", "fettle_trainer", "train", "--phase", phase, str(file)]
 
 
 def _require_success(verdict: Verdict) -> None:
