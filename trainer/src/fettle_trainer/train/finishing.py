@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fettle_trainer.durable.stop import StopRequest
+    from fettle_trainer.evaluate.model_scores import HeldOut
     from fettle_trainer.export.flow import Finished
     from fettle_trainer.train.fit import Job
     from fettle_trainer.watch.board import Board
@@ -49,35 +50,28 @@ _REPORTS: Any = {
 def finish_run(job: Job, request: StopRequest, board: Board) -> Outcome:
     """Export what `fitted.json` names, prove and measure it; raise GateMissedError where it is not good enough."""
     fitted = Fitted.read(job.folders.fitted)
-    export = _export_job(job)
+    export = export_job(job)
     board.enter("exporting")
     staged = stage(on_device(trained_model(job, job.folders.checkpoints / fitted.checkpoint)), export)
     forget_models()
     references = References.read(job.folders.work / REFERENCES_NAME)
-    data = (
-        held_out(job.prepared, export.tokenizer, job.config.evaluation)
-        if len(job.prepared.validation)
-        else None
-    )
     board.enter("evaluating")
-    finished = finish(staged, export, references, data, request.check)
+    finished = finish(staged, export, references, held_out_of(job, export), request.check)
     if finished.missed:
         raise GateMissedError("GateMissed", finished.missed, "evaluation.gates")
     board.enter("done")
     return _succeeded(job, fitted, finished)
 
 
-def reports_of(job_work: Path, output: Path) -> dict[Any, str]:
-    """Return the reports that are there, as paths below the output folder where they lie in it."""
-    found = {name: job_work / file for name, file in _REPORTS.items()}
-    return {
-        name: str(path.relative_to(output) if path.is_relative_to(output) else path)
-        for name, path in found.items()
-        if path.is_file()
-    }
+def held_out_of(job: Job, export: ExportJob) -> HeldOut | None:
+    """Return what the result is measured on, if the dataset holds anything out."""
+    if not len(job.prepared.validation):
+        return None
+    return held_out(job.prepared, export.tokenizer, job.config.evaluation)
 
 
-def _export_job(job: Job) -> ExportJob:
+def export_job(job: Job) -> ExportJob:
+    """Return what the export of a run depends on."""
     parent = earlier_adapter(job.config)
     return ExportJob(
         config=job.config,
@@ -97,6 +91,16 @@ def _export_job(job: Job) -> ExportJob:
         ),
         initial_adapter=job.folders.initial_adapter if job.resolved.init_weights != "default" else None,
     )
+
+
+def reports_of(job_work: Path, output: Path) -> dict[Any, str]:
+    """Return the reports that are there, as paths below the output folder where they lie in it."""
+    found = {name: job_work / file for name, file in _REPORTS.items()}
+    return {
+        name: str(path.relative_to(output) if path.is_relative_to(output) else path)
+        for name, path in found.items()
+        if path.is_file()
+    }
 
 
 def _succeeded(job: Job, fitted: Fitted, finished: Finished) -> Outcome:

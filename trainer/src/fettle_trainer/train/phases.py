@@ -34,19 +34,19 @@ def prepare(config: RunConfig, limits: Limits, tell: Callable[[str], None]) -> N
 
 def steps(config: RunConfig, limits: Limits, tell: Callable[[str], None]) -> None:
     """Train as one of the ranks, or as the only one."""
-    with _quiet(), StopRequest().listening() as request, _board(config, tell) as board:
+    with quiet(), StopRequest().listening() as request, _board(config, tell) as board:
         _train(make_job(config, limits), request, board, tell)
 
 
 def finish(config: RunConfig, limits: Limits, tell: Callable[[str], None]) -> Outcome:
     """Export, prove, measure and release what the steps have left."""
-    with _quiet(), StopRequest().listening() as request, _board(config, tell) as board:
+    with quiet(), StopRequest().listening() as request, _board(config, tell) as board:
         return finish_run(make_job(config, limits), request, board)
 
 
 def whole(config: RunConfig, limits: Limits, tell: Callable[[str], None]) -> Outcome:
     """Go through all phases on this process."""
-    with _quiet(), StopRequest().listening() as request, _board(config, tell) as board:
+    with quiet(), StopRequest().listening() as request, _board(config, tell) as board:
         job = make_job(config, limits)
         write_reports(job, tell)
         request.check()
@@ -66,7 +66,7 @@ def _train(job: Job, request: StopRequest, board: Board, tell: Callable[[str], N
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the libraries' bars and advice to programmers out of what the user reads."""
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
