@@ -11,7 +11,6 @@ import numpy as np
 from fettle_trainer.atomic import write_atomically
 from fettle_trainer.environment import seal_environment
 from fettle_trainer.evaluate.metrics import check_metrics
-from fettle_trainer.evaluate.metrics import check_metrics
 from fettle_trainer.export.base_digest import model_digest, require_base, require_same_base
 from fettle_trainer.export.flow import check_exports
 from fettle_trainer.text.packing import best_fit
@@ -47,7 +46,6 @@ def make_job(config: RunConfig, limits: Limits) -> Job:
         require_same_base(earlier, digest)
     chosen_loss(config.training.loss)
     prepared = prepare(config, base, folders.work, limits=limits)
-    check_metrics(config.evaluation, prepared.row_format, len(prepared.validation))
     check_metrics(config.evaluation, prepared.row_format, len(prepared.validation))
     class_weight_of(prepared.labels, config.training.loss.class_weights)
     # All that comes from elsewhere is here now.
