@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from fettle_trainer.config.adapter import Method
     from fettle_trainer.config.evaluation_report import EvaluationReport
     from fettle_trainer.config.manifest import Manifest
     from fettle_trainer.config.run import RunConfig
@@ -123,7 +124,7 @@ def finish(
     comparison = None
     if data is not None:
         evaluation = job.config.evaluation
-        base = partial(_base, model, job) if evaluation.compare_to_base else None
+        base = partial(lent_base, model, job, job.config.method) if evaluation.compare_to_base else None
         comparison = compare(model, base, data, evaluation.gates, check)
         comparison.write(job.work, data)
     del model
@@ -136,8 +137,9 @@ def finish(
     return Finished(tuple(place(folder, manifest) for folder, manifest in sealed), comparison, problem)
 
 
-def _base(model: Any, job: ExportJob) -> AbstractContextManager[Any]:
-    return without_adapter(model) if job.config.method != "full" else _loaded_base(job)
+def lent_base(model: Any, job: ExportJob, method: Method) -> AbstractContextManager[Any]:
+    """Lend the base of a loaded artefact: without its adapter, or from the base's own files."""
+    return without_adapter(model) if method != "full" else _loaded_base(job)
 
 
 @contextmanager
