@@ -210,6 +210,16 @@ def test_the_automatic_length_drops_nothing_unless_a_few_rows_are_far_longer(
         prepare(config(write(tmp_path / "a.jsonl", all_long)), model, tmp_path / "work")
 
 
+def test_more_than_half_is_only_dropped_when_that_is_asked_for(tmp_path: Path, model: Path) -> None:
+    data = write(tmp_path / "a.jsonl", [chat(n, words=60 if n < 6 else 1) for n in range(10)])
+
+    with pytest.raises(WrongInputError, match="6 of 10 rows are longer than 64 tokens"):
+        prepare(config(data, {"maxLength": 64}), model, tmp_path / "work")
+    assert (
+        len(prepare(config(data, {"maxLength": 64, "overlong": "drop"}), model, tmp_path / "work").train) == 4
+    )
+
+
 def test_the_split_is_that_of_the_check_and_prompts_carry_what_the_data_answers(
     tmp_path: Path, model: Path
 ) -> None:

@@ -1,7 +1,14 @@
-"""`check`: read a run's dataset and say everything that is wrong with it, without model or GPU."""
+"""`check`: read a run's dataset and say everything that is wrong with it, without GPU and before any weight is read.
+
+Where the model's folder is at hand its tokenizer is used, and the report tells tokens, lengths, what is trained, and
+what the run will need.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +19,14 @@ from fettle_trainer.config.exit_codes import ExitCode
 from fettle_trainer.data.check import check_dataset
 from fettle_trainer.data.sources import found_files
 from fettle_trainer.errors import WrongInputError
+from fettle_trainer.text.tokenizer import has_tokenizer
 
 if TYPE_CHECKING:
     import argparse
 
-    from fettle_trainer.config.dataset_report import DatasetReport, Finding
+    from fettle_trainer.config.dataset_report import DatasetReport, Finding, TokenFacts
+    from fettle_trainer.config.run import RunConfig
+    from fettle_trainer.data.check import FoundFiles
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = load_run(arguments.run)
         with found_files(config.dataset, allowed_networks()) as files:
-            report = check_dataset(files, config.dataset, config.training)
+            report = _report(config, files)
     except WrongInputError as error:
         tell(error.message)
         return ExitCode.WRONG_INPUT
@@ -46,13 +56,39 @@ def run(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE if report.passed else ExitCode.WRONG_INPUT
 
 
+def _report(config: RunConfig, files: FoundFiles) -> DatasetReport:
+    folder = Path(config.model.path) if config.model.path is not None else None
+    if folder is None or not has_tokenizer(folder) or find_spec("transformers") is None:
+        return check_dataset(files, config.dataset, config.training)
+    _keep_torch_out()
+    # Imported here: without a model the check needs no model library.
+    from fettle_trainer.text.check import check_tokens  # noqa: PLC0415
+
+    return check_tokens(config, folder, files)
+
+
+def _keep_torch_out() -> None:
+    """Let transformers do without torch: tokenizers need none, and it takes half a gigabyte and five seconds."""
+    if "torch" not in sys.modules:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # how Python spells "not installed"
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
+
 def _summary(report: DatasetReport) -> list[str]:
     counts = f"{report.rows} rows to train on, {report.validation_rows} to validate on, {report.bad_rows} bad"
     found = sum(report.counts.values())
     listed = [_line(finding) for finding in report.findings]
     if found > len(listed):
         listed.append(f"… and {found - len(listed)} more.")
-    return [*listed, f"{'passed' if report.passed else 'failed'}: {counts}."]
+    tokens = [_token_line(report.tokens)] if report.tokens else []
+    return [*listed, *tokens, f"{'passed' if report.passed else 'failed'}: {counts}."]
+
+
+def _token_line(facts: TokenFacts) -> str:
+    lengths = f"rows of {facts.median} tokens in the middle, {facts.p99} at 99 %, {facts.longest} at most"
+    trained = f"{facts.tokens} tokens to train on, {facts.trained_token_share:.0%} of them trained"
+    over = f"{facts.overlong} rows over maxLength {facts.max_length}"
+    return f"tokens: {trained}; {lengths}; {over}."
 
 
 def _line(finding: Finding) -> str:

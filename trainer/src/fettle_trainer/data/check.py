@@ -63,6 +63,15 @@ def check_dataset(files: FoundFiles, dataset: DatasetConfig, training: TrainingC
         return check.report(training)
 
 
+def predicted_steps(rows: int, training: TrainingConfig) -> int | None:
+    """Predict the optimizer steps, where the settings say enough."""
+    if training.max_steps is not None:
+        return training.max_steps
+    if training.epochs is None or training.batch_size is None:
+        return None
+    return math.ceil(rows / training.batch_size * training.epochs)
+
+
 @dataclass
 class _Tally:
     """What is counted on the way."""
@@ -154,7 +163,7 @@ class DatasetCheck:
             leaked_rows=leaked,
             characters=tally.characters,
             trained_character_share=_share(tally.trained_characters, tally.characters),
-            predicted_steps=_steps(rows, training),
+            predicted_steps=predicted_steps(rows, training),
             digest=f"sha256:{self._digest.hexdigest()}" if rows else None,
             counts=dict(self.findings.counts),
             findings=self.findings.kept,
@@ -286,12 +295,3 @@ def _reading_order(repetition: Repetition) -> tuple[bool, int, int]:
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _steps(rows: int, training: TrainingConfig) -> int | None:
-    """Predict the optimizer steps, where the settings say enough."""
-    if training.max_steps is not None:
-        return training.max_steps
-    if training.epochs is None or training.batch_size is None:
-        return None
-    return math.ceil(rows / training.batch_size * training.epochs)

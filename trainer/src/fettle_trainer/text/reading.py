@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from fettle_trainer.text.store import TokenWriter
 
 _BATCH_ROWS: Final = 1024
-_BATCH_CHARACTERS: Final = 2**20
+_BATCH_CHARACTERS: Final = 2**18
+"""The tokenizer keeps some hundred bytes for each token of a batch."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fettle_trainer.text.store import TokenStore
 
 _LISTED: Final = 20
+_MOST_DROPPED: Final = 0.5
+"""Dropping more than this share is no longer what somebody means who has not asked for it."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,22 @@ def select(  # noqa: PLR0913 - what the choice depends on
     _note(findings, store, names, train, limit, training)
     _note(findings, store, names, validation, limit, training)
     failed = training.overlong == "fail" and facts.overlong > 0
+    total = int((~store.rows["validation"]).sum())
     if not len(train.rows):
         findings.add(
             FindingCode.NOTHING_TO_TRAIN,
             f"No row to train on is left: all are longer than {limit} tokens, or nothing of them is trained. "
             "Set training.maxLength higher, or overlong to truncate.",
         )
-    passed = report.passed and not failed and len(train.rows) > 0
+        failed = True
+    elif training.overlong == "auto" and len(train.overlong) > _MOST_DROPPED * total:
+        findings.add(
+            FindingCode.OVERLONG,
+            f"{len(train.overlong)} of {total} rows are longer than {limit} tokens and would be dropped. "
+            "Set training.maxLength higher if the model allows it, or training.overlong to drop or truncate.",
+        )
+        failed = True
+    passed = report.passed and not failed
     return Selection(train, validation, facts, _with(report, facts, findings, passed=passed))
 
 
