@@ -14,10 +14,12 @@ if [ ! -x "$home/bin/python" ]; then
     flock 9
 fi
 if [ ! -x "$home/bin/python" ]; then
-    # A half-made environment must never look finished, and one of an older lock is of no use to anybody.
-    rm -rf "$cache"/venvs/trainer-*
+    # A half-made environment must never look finished; one that nobody has used for days belongs to an older lock.
+    rm -rf "$home.new"
+    find "$cache/venvs" -mindepth 1 -maxdepth 1 -name 'trainer-*' -mtime +2 -exec rm -rf {} +
     scripts/uv venv --quiet --relocatable --python "$(command -v python3)" "$home.new" >&2
     scripts/uv pip sync --quiet --require-hashes --python "$home.new/bin/python" "$lock" >&2
     mv -T "$home.new" "$home"
 fi
+touch "$home"
 echo "$home/bin/python"
