@@ -12,10 +12,10 @@ from fettle_operator.adapters.attempts import (
     Broken,
     Refused,
     Verified,
-    attempts_of,
     finding_of,
     retry_at,
 )
+from fettle_operator.jobs import attempts_of
 from fettle_operator.settings import Backoff
 
 OWNER = adapter()

@@ -1,28 +1,24 @@
 """Attempts at verification: what each Job found, and whether another one is due. Pure."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
 from fettle_operator.engine.backoff import doubled
-from fettle_operator.ownership import is_owned_by
+from fettle_operator.jobs import Attempt, ending_of
 from fettle_operator.pods import termination_of
 from fettle_operator.reasons import Reason
-from fettle_operator.resources import Manifest
 from fettle_operator.settings import Backoff
 from fettle_trainer.config.verification import RefusalCode, VerificationReport, VerifiedAdapter
 
 __all__ = [
     "ABSENCE",
     "Absent",
-    "Attempt",
     "Broken",
     "Finding",
     "Refused",
     "Verified",
-    "attempts_of",
     "finding_of",
     "retry_at",
 ]
@@ -31,21 +27,6 @@ ABSENCE = Backoff(initial_seconds=2, max_seconds=300)
 """The pace of looking for files that are not there yet: soon while they are being copied, rarely after hours."""
 
 _VERIFIED, _REFUSED = 0, 2
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One Job and the newest of its pods."""
-
-    number: int
-    job: Manifest
-    pod: Manifest | None
-
-    @property
-    def ended_at(self) -> datetime | None:
-        """Return when the Job ended, one way or the other; None while it has not."""
-        ended = _ending(self.job)
-        return None if ended is None else datetime.fromisoformat(ended["lastTransitionTime"])
 
 
 @dataclass(frozen=True)
@@ -76,13 +57,6 @@ class Absent:
 
 
 Finding = Verified | Refused | Broken | Absent
-
-
-def attempts_of(owner_uid: str, jobs: Iterable[Manifest], pods: Sequence[Manifest]) -> tuple[Attempt, ...]:
-    """Return the attempts in order. Labels only narrow the search; the owner's UID decides."""
-    owned = [job for job in jobs if is_owned_by(job, owner_uid)]
-    attempts = [Attempt(_number(job), job, _newest_pod(job, pods)) for job in owned]
-    return tuple(sorted(attempts, key=lambda attempt: attempt.number))
 
 
 def finding_of(attempt: Attempt) -> Finding | None:
@@ -143,7 +117,7 @@ def _reported(exit_code: int, message: str) -> Finding:
 def _lost(attempt: Attempt) -> Broken:
     """Tell of a Job that ended while its container can no longer say why: evicted, deleted, past its deadline."""
     status = attempt.pod.get("status", {}) if attempt.pod else {}
-    ending = _ending(attempt.job) or {}
+    ending = ending_of(attempt.job) or {}
     told = (
         [status.get("reason"), status.get("message")]
         if status
@@ -159,22 +133,3 @@ def _complaint(message: str) -> str:
     except ValidationError:
         return ""
     return report.error.message if report.error else ""
-
-
-def _ending(job: Manifest) -> Manifest | None:
-    for condition in job.get("status", {}).get("conditions", []):
-        if condition["type"] in {"Complete", "Failed"} and condition["status"] == "True":
-            ending: Manifest = condition
-            return ending
-    return None
-
-
-def _number(job: Manifest) -> int:
-    """Read the attempt from the Job's name: unlike its labels, nobody can change that."""
-    text = job["metadata"]["name"].rpartition("-")[2]
-    return int(text) if text.isdigit() else 0
-
-
-def _newest_pod(job: Manifest, pods: Sequence[Manifest]) -> Manifest | None:
-    owned = [pod for pod in pods if is_owned_by(pod, job["metadata"]["uid"])]
-    return max(owned, key=lambda pod: pod["metadata"]["creationTimestamp"], default=None)

@@ -7,11 +7,9 @@ from fettle_operator.adapters import assess
 from fettle_operator.adapters.attempts import (
     ABSENCE,
     Absent,
-    Attempt,
     Broken,
     Refused,
     Verified,
-    attempts_of,
     finding_of,
     retry_at,
 )
@@ -23,6 +21,7 @@ from fettle_operator.cluster.port import Cluster
 from fettle_operator.drift import holds
 from fettle_operator.engine.report import Report
 from fettle_operator.errors import AlreadyExists, Conflict, NameConflict
+from fettle_operator.jobs import Attempt, attempts_of
 from fettle_operator.labels import IN_USE_FINALIZER, OWNER_UID
 from fettle_operator.ownership import is_owned_by
 from fettle_operator.pods import Obstacle, obstacle_of, refusal_of
