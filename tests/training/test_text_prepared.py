@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,29 @@ def test_torn_tokens_are_made_again(damage: str, tmp_path: Path, model: Path) ->
     assert prepare(run, model, tmp_path / "work").train.row(8).input_ids.tolist() == wanted
 
 
+def test_what_a_killed_process_left_is_removed_when_it_is_old(tmp_path: Path, model: Path) -> None:
+    for name in (".making-old", ".making-young"):
+        (tmp_path / "work/prepared" / name).mkdir(parents=True)
+        (tmp_path / "work/prepared" / name / "ids.bin").write_bytes(b"1234")
+    for path in (tmp_path / "work/prepared/.making-old", tmp_path / "work/prepared/.making-old/ids.bin"):
+        os.utime(path, (0, 0))
+
+    prepare(config(write(tmp_path / "a.jsonl", [chat(1)])), model, tmp_path / "work")
+
+    assert [path.name for path in (tmp_path / "work/prepared").glob(".making-*")] == [".making-young"]
+
+
+def test_two_who_prepare_the_same_data_at_once_get_the_same_tokens(tmp_path: Path, model: Path) -> None:
+    run = config(write(tmp_path / "a.jsonl", [chat(n) for n in range(300)]))
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(lambda _: prepare(run, model, tmp_path / "work"), range(3)))
+
+    assert len({ready.folder for ready in made}) == 1
+    assert [ready.train.row(299).input_ids.tolist() for ready in made] == 3 * [
+        made[0].train.row(299).input_ids.tolist()
+    ]
+
+
 def test_another_maximum_length_needs_no_new_tokens(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +207,7 @@ def test_bad_lines_are_named_and_leave_nothing_behind(tmp_path: Path, model: Pat
     assert caught.value.code == "InvalidJson"
     assert caught.value.message.splitlines()[0].startswith(f"{data}:4:2: Not valid JSON")
     assert caught.value.message.splitlines()[-1] == "… and 5 more."
-    assert list((tmp_path / "work/prepared").iterdir()) == []
+    assert [path.name for path in (tmp_path / "work/prepared").iterdir()] == [".lock"]
 
 
 def test_a_maximum_length_beyond_the_model_is_refused(tmp_path: Path, model: Path) -> None:

@@ -7,8 +7,10 @@ files looked like then: while they look the same, or are gone, nothing is read a
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -123,12 +125,26 @@ def prepare(
     """
     shelf = work / "prepared"
     recipe = _recipe(config, model_folder)
-    folder = _remembered(shelf, recipe, config) or _make(config, model_folder, shelf, recipe, limits)
+    folder = _remembered(shelf, recipe, config)
+    if folder is None:
+        # Several nodes may share the volume: one of them does the work, the others find it done.
+        with _alone(shelf):
+            folder = _remembered(shelf, recipe, config) or _make(config, model_folder, shelf, recipe, limits)
     store = open_store(folder)
     if store is None:
         msg = f"{folder} vanished or changed while it was opened"
         raise OSError(msg)
     return _opened(store, config, max_length, most_positions(model_folder))
+
+
+@contextmanager
+def _alone(shelf: Path) -> Iterator[None]:
+    shelf.mkdir(parents=True, exist_ok=True)
+    with (shelf / ".lock").open("wb") as file:
+        # Where the file system knows no locks, two may do the same work; the result is the same.
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _opened(store: TokenStore, config: RunConfig, max_length: int | None, positions: int | None) -> Prepared:

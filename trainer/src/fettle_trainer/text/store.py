@@ -10,6 +10,8 @@ import json
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
@@ -42,6 +44,9 @@ ROW: Final = np.dtype(
 )
 """What is known of a row; `number` is what its hash begins with, `prompt` how many tokens stand before its answer."""
 
+_MAKING: Final = ".making-"
+_LEFT_BEHIND_S: Final = 24 * 3600
+"""A folder in the making that nobody has written to for so long belongs to a process that was killed."""
 _IDS: Final = "ids.bin"
 _MASK: Final = "trained.bin"
 _ROWS: Final = "rows.bin"
@@ -54,7 +59,8 @@ class TokenWriter:
 
     def __init__(self, target_parent: Path, *, with_ids: bool = True) -> None:
         target_parent.mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix=".making-", dir=target_parent))
+        _remove_leftovers(target_parent)
+        self.folder = Path(tempfile.mkdtemp(prefix=_MAKING, dir=target_parent))
         self._files: dict[str, IO[bytes]] = {
             name: (self.folder / name).open("wb") for name in (_IDS, _MASK, _ROWS, _REFERENCES)
         }
@@ -67,7 +73,8 @@ class TokenWriter:
 
     def __exit__(self, *_: object) -> None:
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # a full disk is told once, by what ran into it
+                file.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, rows: Sequence[tuple[EncodedRow, Place, int]]) -> None:
@@ -109,9 +116,14 @@ class TokenWriter:
         write_atomically(self.folder / _META, json.dumps(document).encode())
         self.folder.chmod(0o755)
         if target.exists():
-            # What is there was found torn, or another process has just finished the same work.
-            shutil.rmtree(target)
-        self.folder.rename(target)
+            # It was found torn, or it would be used.
+            shutil.rmtree(target, ignore_errors=True)
+        try:
+            self.folder.rename(target)
+        except OSError:
+            # Several nodes may prepare the same data on one volume; whoever comes second takes what is there.
+            if open_store(target) is None:
+                raise
 
 
 class TokenStore:
@@ -152,6 +164,16 @@ def open_store(folder: Path) -> TokenStore | None:
     except (OSError, StrictJsonError, KeyError, TypeError, AttributeError):
         return None
     return TokenStore(folder, meta) if sound else None
+
+
+def _remove_leftovers(parent: Path) -> None:
+    for folder in parent.glob(f"{_MAKING}*"):
+        with suppress(OSError):
+            if (
+                time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+                > _LEFT_BEHIND_S
+            ):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _mapped(path: Path, kind: np.dtype) -> np.ndarray:
