@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import socket
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 
 from fettle_trainer.__main__ import main
 from fettle_trainer.adapter.verify import verify_adapter
+from fettle_trainer.config.progress import ProgressReport
 from finished_runs import run_config
 
 Tiny = Callable[[str], Path]
@@ -23,10 +28,43 @@ def trained(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     training = {
         "maxSteps": 4, "batchSize": 4, "learningRate": 0.02, "saveEvery": 2, "evalEvery": 2, "logEvery": 1,
     }  # fmt: skip
-    config = run_config(tiny("llama"), folder, training=training, tracking={"progressPort": None})
+    port = free_port()
+    config = run_config(tiny("llama"), folder, training=training, tracking={"progressPort": port})
     (folder / "run.json").write_text(config.model_dump_json(by_alias=True, exclude_none=True))
-    assert main(["train", str(folder / "run.json"), "--termination-log", str(folder / "log")]) == 0
+    with looking_on(port, folder / "progress.jsonl"):
+        assert main(["train", str(folder / "run.json"), "--termination-log", str(folder / "log")]) == 0
     return folder
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def looking_on(port: int, seen: Path) -> Iterator[None]:
+    """Ask for the progress as fast as it answers, and write down every answer that differs from the last."""
+    over = threading.Event()
+
+    def look() -> None:
+        last = ""
+        while not over.wait(0.01):
+            with (
+                suppress(OSError),
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/progress", timeout=10) as page,
+            ):
+                if (text := page.read().decode()) != last:
+                    last = text
+                    with seen.open("a") as file:
+                        file.write(text + "\n")
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def changed(folder: Path, **changes: Any) -> str:
@@ -39,6 +77,49 @@ def changed(folder: Path, **changes: Any) -> str:
 
 def releases(folder: Path) -> list[Path]:
     return sorted((folder / "out" / "tone").iterdir())
+
+
+def test_who_asks_while_it_runs_is_told_how_far_it_is(trained: Path) -> None:
+    seen = [
+        ProgressReport.model_validate_json(line)
+        for line in (trained / "progress.jsonl").read_text().splitlines()
+    ]
+    assert [report.step for report in seen] == sorted(report.step for report in seen)
+    last = seen[-1]
+    assert (last.step, last.total_steps, last.summary) == (4, 4, "4/4 (100%)")
+    assert last.phase in {"exporting", "evaluating", "done"}
+    assert last.remaining_seconds == 0
+    assert last.loss is not None
+    assert last.eval_loss is not None
+    assert last.tokens_per_second is not None
+    assert last.tokens_per_second > 0
+    assert last.mfu is None  # nobody knows this processor's peak
+    assert 0 <= (last.data_wait_share or 0) <= 1
+    assert (last.peak_memory_bytes or 0) > 2**27
+
+
+def test_training_goes_on_from_a_release_and_says_so(trained: Path, tiny: Tiny, tmp_path: Path) -> None:
+    parent = releases(trained)[0]
+    output = {"directory": str(tmp_path), "adapterName": "child"}
+    model = {"path": str(tiny("llama")), "adapter": str(parent)}
+    run = changed(trained, output=output, model=model, training={"maxSteps": 4, "learningRate": 0.002})
+    assert main(["train", run, "--termination-log", str(tmp_path / "log")]) == 0
+    [child] = (tmp_path / "child").iterdir()
+    manifest = json.loads((child / "manifest.json").read_text())
+    assert manifest["parent"] == json.loads((parent / "manifest.json").read_text())["digest"]
+    metrics = manifest["metrics"]
+    first = json.loads((trained / "out" / ".fettle" / "tone" / "evaluation.json").read_text())
+    assert metrics["loss"] < first["tuned"]["loss"]
+    assert metrics["base-loss"] == pytest.approx(first["base"]["loss"])
+
+
+def test_an_adapter_is_not_continued_on_another_base(
+    trained: Path, tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = {"directory": str(tmp_path), "adapterName": "child"}
+    model = {"path": str(tiny("mistral")), "adapter": str(releases(trained)[0])}
+    assert main(["train", changed(trained, output=output, model=model)]) == 2
+    assert "was trained on a base with the digest sha256:" in capsys.readouterr().err
 
 
 def test_a_run_leaves_its_metrics_in_every_form(trained: Path) -> None:

@@ -221,6 +221,7 @@ def test_an_export_that_was_killed_is_made_anew_and_one_that_is_there_stays(
 ) -> None:
     run = run_of(tiny("llama"), tmp_path)
     (stage(run.model, run.job) / "torn").write_text("by a kill")
+    (run.job.releases / ".incoming-model").mkdir()
     first = finish(stage(run.model, run.job), run.job, run.references, None).exported[0]
     before = (first.folder / "manifest.json").stat().st_ino
     again = finish(stage(run.model, run.job), run.job, run.references, None).exported[0]

@@ -8,13 +8,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from transformers import TrainerControl, TrainerState
 
 from fettle_trainer.config.progress import ProgressReport
+from fettle_trainer.config.run import MetricName
 from fettle_trainer.watch.board import Board
 from fettle_trainer.watch.callback import Watch
 from fettle_trainer.watch.observer import Observer, Position
@@ -192,3 +195,9 @@ _ARGS = SimpleNamespace(world_size=1)
 
 def _state(step: int) -> TrainerState:
     return TrainerState(global_step=step, max_steps=5, epoch=0.5)
+
+
+def test_the_guide_explains_every_field_of_the_report_and_every_metric() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "results.md").read_text()
+    fields = {field.alias or name for name, field in ProgressReport.model_fields.items()} - {"updatedAt"}
+    assert [name for name in sorted(fields | set(get_args(MetricName))) if f"`{name}`" not in guide] == []

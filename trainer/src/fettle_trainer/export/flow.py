@@ -27,7 +27,7 @@ from fettle_trainer.export.compatibility import compatibility
 from fettle_trainer.export.lineage import Lineage, adapter_manifest, model_manifest, reported_metrics
 from fettle_trainer.export.loading import forget_models, load_artefact, load_merged, on_device
 from fettle_trainer.export.proof import TOLERANCES, prove
-from fettle_trainer.export.release import Exported, reject, release, seal, staging_folder
+from fettle_trainer.export.release import Exported, clear_staging, reject, release, seal, staging_folder
 from fettle_trainer.train.model import DTYPES, load_base
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def stage(model: Any, job: ExportJob) -> Path:
 
     The model is not good for training afterwards.
     """
+    clear_staging(job.releases)
     if job.config.method == "full":
         folder = staging_folder(job.releases, "model")
         # Trained in fp32; what is released has the precision that it will be used in, as its base has.

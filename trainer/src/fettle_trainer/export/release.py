@@ -34,11 +34,15 @@ class Exported:
     manifest: Manifest
 
 
+def clear_staging(parent: Path) -> None:
+    """Remove what an attempt that failed or was killed has left."""
+    for leftover in parent.glob(f"{_INCOMING}*"):
+        shutil.rmtree(leftover)
+
+
 def staging_folder(parent: Path, artefact: str) -> Path:
-    """Return an empty folder beside the place to be; what a killed attempt left in it is removed."""
+    """Return an empty folder beside the place to be."""
     folder = parent.resolve() / f"{_INCOMING}{artefact}"
-    if folder.exists():
-        shutil.rmtree(folder)
     folder.mkdir(parents=True)
     return folder
 

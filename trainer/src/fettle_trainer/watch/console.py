@@ -1,4 +1,4 @@
-"""What is seen where the run was started: a bar on a terminal, JSON lines in a pod."""
+"""What is seen where the run was started: a bar on a terminal, JSON lines in a pod; standard output is for the outcome."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def watch_run(
         MetricsFile(metrics),
         ResultsCsv(work / RESULTS_NAME, metrics),
         LossCurve(work / CURVE_NAME, metrics),
-        console(sys.stdout, board),
+        console(sys.stderr, board),
     ]
     if config.tracking.tensorboard:
         observers.append(TensorBoard(work / "tensorboard"))
