@@ -24,7 +24,7 @@ from fettle_trainer.text.tokenizer import has_tokenizer
 if TYPE_CHECKING:
     import argparse
 
-    from fettle_trainer.config.dataset_report import DatasetReport, Finding, TokenFacts
+    from fettle_trainer.config.dataset_report import DatasetReport, Finding, RunForecast, TokenFacts
     from fettle_trainer.config.run import RunConfig
     from fettle_trainer.data.check import FoundFiles
 
@@ -34,6 +34,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("check", help="check a run's dataset", description=__doc__)
     parser.add_argument("run", type=Path, help="the run configuration (JSON)")
     parser.add_argument("--report", type=Path, help="write the report (JSON) into this file")
+    parser.add_argument(
+        "--gpu", metavar="NAME", help="forecast for a GPU of that name, as 'NVIDIA H100 80GB'"
+    )
+    parser.add_argument(
+        "--gpu-memory", type=float, metavar="GIB", default=80.0, help="how much memory that GPU has (80)"
+    )
     parser.set_defaults(run_command=run)
 
 
@@ -42,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = load_run(arguments.run)
         with found_files(config.dataset, allowed_networks()) as files:
-            report = _report(config, files)
+            report = _report(config, files, arguments)
     except WrongInputError as error:
         tell(error.message)
         return ExitCode.WRONG_INPUT
@@ -56,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE if report.passed else ExitCode.WRONG_INPUT
 
 
-def _report(config: RunConfig, files: FoundFiles) -> DatasetReport:
+def _report(config: RunConfig, files: FoundFiles, arguments: argparse.Namespace) -> DatasetReport:
     folder = Path(config.model.path) if config.model.path is not None else None
     if folder is None or not has_tokenizer(folder) or find_spec("transformers") is None:
         return check_dataset(files, config.dataset, config.training)
@@ -64,7 +70,27 @@ def _report(config: RunConfig, files: FoundFiles) -> DatasetReport:
     # Imported here: without a model the check needs no model library.
     from fettle_trainer.text.check import check_tokens  # noqa: PLC0415
 
-    return check_tokens(config, folder, files)
+    report = check_tokens(config, folder, files)
+    return report if report.tokens is None else _with_forecast(report, config, folder, arguments)
+
+
+def _with_forecast(
+    report: DatasetReport, config: RunConfig, folder: Path, arguments: argparse.Namespace
+) -> DatasetReport:
+    from fettle_trainer.train.forecast import forecast  # noqa: PLC0415
+    from fettle_trainer.train.hardware import Hardware, local_cpu  # noqa: PLC0415
+
+    hardware = local_cpu(config.distributed.processes_per_node)
+    if arguments.gpu:
+        hardware = Hardware("cuda", True, int(arguments.gpu_memory * 2**30), arguments.gpu)
+    try:
+        found = forecast(config, folder, report.tokens, hardware) if report.tokens else None
+    except WrongInputError as error:
+        # The run may be meant for other hardware than this; what the data is worth does not depend on it.
+        tell(f"no forecast for {hardware.name}: {error.message}")
+        return report
+    steps = report.predicted_steps if found is None else found.steps
+    return report.model_copy(update={"forecast": found, "predicted_steps": steps})
 
 
 def _keep_torch_out() -> None:
@@ -81,7 +107,8 @@ def _summary(report: DatasetReport) -> list[str]:
     if found > len(listed):
         listed.append(f"… and {found - len(listed)} more.")
     tokens = [_token_line(report.tokens)] if report.tokens else []
-    return [*listed, *tokens, f"{'passed' if report.passed else 'failed'}: {counts}."]
+    needs = [_forecast_line(report.forecast)] if report.forecast else []
+    return [*listed, *tokens, *needs, f"{'passed' if report.passed else 'failed'}: {counts}."]
 
 
 def _token_line(facts: TokenFacts) -> str:
@@ -89,6 +116,14 @@ def _token_line(facts: TokenFacts) -> str:
     trained = f"{facts.tokens} tokens to train on, {facts.trained_token_share:.0%} of them trained"
     over = f"{facts.overlong} rows over maxLength {facts.max_length}"
     return f"tokens: {trained}; {lengths}; {over}."
+
+
+def _forecast_line(found: RunForecast) -> str:
+    device = found.device if found.device != "cpu" else "this machine's CPU"
+    needs = f"{found.steps} steps of {found.batch_size} rows, about {found.memory_bytes / 2**30:.1f} GiB"
+    fits = "" if found.fits else ", which does not fit"
+    takes = "" if found.seconds is None else f", some {max(1, round(found.seconds / 60))} minutes"
+    return f"forecast for {device}: {needs} for each process in {found.precision}{fits}{takes}."
 
 
 def _line(finding: Finding) -> str:

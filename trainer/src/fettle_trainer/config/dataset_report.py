@@ -119,6 +119,25 @@ class TokenFacts(ContractModel):
     """Rows left out because nothing of what remains of them is trained."""
 
 
+class RunForecast(ContractModel):
+    """What a run will need, coarsely, on the hardware that it was asked for."""
+
+    device: Annotated[str, Field(max_length=128)]
+    """`cpu` is the machine that the check ran on."""
+    steps: Count
+    batch_size: Count
+    micro_batch_size: Count
+    gradient_checkpointing: bool
+    precision: Literal["fp32", "bf16", "fp16"]
+    zero_stage: Literal[0, 1, 2, 3]
+    memory_bytes: Count
+    """For each process, on the safe side."""
+    fits: bool
+    """Whether the device has that much."""
+    seconds: Count | None = None
+    """Of training alone; none where the device's speed is unknown."""
+
+
 class DatasetReport(ContractModel):
     """The whole check."""
 
@@ -136,6 +155,8 @@ class DatasetReport(ContractModel):
     predicted_steps: Count | None = None
     tokens: TokenFacts | None = None
     """Where the model's tokenizer was at hand."""
+    forecast: RunForecast | None = None
+    """Where the model's weights were at hand, too."""
     digest: Digest | None = None
     """Over the usable rows in their order: equal data has an equal digest, in whatever files it lies."""
     counts: dict[FindingCode, Count] = Field(default_factory=dict)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-import torch
-
 _CPU_BF16: Final = frozenset({"avx512_bf16", "amx_bf16"})
 """Without one of these a CPU multiplies bf16 some fifty times slower than fp32."""
 
@@ -30,9 +28,16 @@ class Hardware:
 
 def local_hardware(processes_here: int = 1) -> Hardware:
     """Look at the machine."""
+    import torch  # noqa: PLC0415 - what a CPU can do is asked where torch is kept out, too
+
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         return Hardware("cuda", torch.cuda.is_bf16_supported(), properties.total_memory, properties.name)
+    return local_cpu(processes_here)
+
+
+def local_cpu(processes_here: int = 1) -> Hardware:
+    """Look at the machine's processor alone."""
     return Hardware("cpu", bool(_cpu_flags() & _CPU_BF16), _memory_limit() // processes_here, "cpu")
 
 
