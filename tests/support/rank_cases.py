@@ -24,7 +24,7 @@ GLOBAL_BATCH = 8
 ROWS = 32
 LENGTH = 16
 VOCABULARY = 128
-_PRELOADED = ["torch", "transformers", "peft", "accelerate", "deepspeed", "bitsandbytes", "rank_imports"]
+_PRELOADED = ["rank_imports"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,11 @@ class Case:
     hold_at: int | None = None
     """The step at whose end the ranks wait for a file named `go`; to be killed or signalled there."""
     hold_in_evaluation: bool = False
-    steps_per_save_limit: int | None = None
-    """The largest file, in bytes, that may be written from the second checkpoint on."""
+    file_limit_bytes: int | None = None
+    """The largest file that may be written after the first checkpoint: a full disk."""
+    limited_rank: int = 0
+    broken_row: bool = False
+    """Whether rank 1 cannot read a row of the fourth step."""
 
 
 class Gang:

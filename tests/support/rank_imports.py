@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import transformers.integrations.deepspeed
-import transformers.trainer  # noqa: F401
+import transformers.trainer
 
-import fettle_trainer.durable.trainer  # noqa: F401
+from fettle_trainer.durable.ranks import hidden
+
+with hidden("mlflow"):
+    import deepspeed  # noqa: F401
+    import transformers.integrations.deepspeed  # noqa: F401

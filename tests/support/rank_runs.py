@@ -29,7 +29,7 @@ from fettle_trainer.durable.stop import AgreedStop, StopRequest, stopped
 from fettle_trainer.durable.trainer import Durability, DurableTrainer
 from fettle_trainer.durable.watchdog import LossWatchdog
 from fettle_trainer.durable.zero import deepspeed_config
-from fettle_trainer.errors import RunError
+from fettle_trainer.errors import RunError, WrongInputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +83,7 @@ def _train(case: Case, rank: int, request: StopRequest) -> None:
     trainer = DurableTrainer(
         model=_model(case),
         args=arguments,
-        train_dataset=_rows(ROWS, 1),
+        train_dataset=_BrokenRows(_rows(ROWS, 1)) if case.broken_row and rank == 1 else _rows(ROWS, 1),
         eval_dataset=_rows(case.eval_rows, 2) if case.eval_every else None,
         callbacks=[LossWatchdog(), Recorder(case, rank)],
         durability=Durability(store, shape, stop),
@@ -217,6 +217,23 @@ def _rows(count: int, seed: int) -> list[dict[str, torch.Tensor]]:
     return rows
 
 
+class _BrokenRows(torch.utils.data.Dataset):
+    """Rows of which one cannot be read by this rank, in the fourth step: four rows make a rank's share of a step."""
+
+    def __init__(self, rows: list[dict[str, torch.Tensor]]) -> None:
+        self._rows = rows
+        self._reads = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        self._reads += 1
+        if self._reads == 14:
+            raise WrongInputError("DataWrong", f"row {index} is broken", "dataset")
+        return self._rows[index]
+
+
 def _weights(trainer: DurableTrainer) -> dict[str, torch.Tensor]:
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -248,8 +265,8 @@ class Recorder(TrainerCallback):
             self._hold()
 
     def on_save(self, _args: Any, _state: Any, _control: Any, **_kwargs: Any) -> None:
-        limit = self._case.steps_per_save_limit
-        if limit is not None:
+        limit = self._case.file_limit_bytes
+        if limit is not None and self._rank == self._case.limited_rank:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     def _hold(self) -> None:

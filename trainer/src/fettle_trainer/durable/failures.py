@@ -19,13 +19,8 @@ _MEMORY_WORDS: Final = (
     "not enough memory",
     "cannot allocate memory",
 )
-_WRITE_WORDS: Final = (
-    "no space left",
-    "disk quota",
-    "file too large",
-    "file write failed",
-    "pytorchstreamwriter",
-)
+_WRITE_WORDS: Final = ("no space left", "disk quota", "file too large", "inline_container")
+"""The last is where torch writes its files; it does not say why it could not."""
 _PEER_WORDS: Final = (
     "connection closed by peer",
     "connection reset by peer",

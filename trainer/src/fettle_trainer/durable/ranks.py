@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +14,7 @@ from torch import distributed
 from fettle_trainer.durable.zero import choose_device
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 WAIT: Final = timedelta(minutes=30)
 """How long a rank waits for another one in a collective; data is prepared before, so nobody is that slow."""
@@ -41,7 +43,8 @@ def join_ranks(*, with_deepspeed: bool) -> None:
     # Flags and verdicts travel over gloo even where gradients travel over NCCL.
     backend = "nccl" if on_gpu else "gloo"
     if with_deepspeed:
-        import deepspeed  # noqa: PLC0415 - seconds that a run without it does not pay
+        with hidden("mlflow"):
+            import deepspeed  # noqa: PLC0415 - seconds that a run without it does not pay
 
         # Not left to accelerate: on the CPU it starts torch's group alone, and ZeRO-3 then sees a world of one.
         deepspeed.init_distributed(
@@ -49,6 +52,19 @@ def join_ranks(*, with_deepspeed: bool) -> None:
         )
     else:
         distributed.init_process_group(backend, timeout=WAIT)
+
+
+@contextmanager
+def hidden(module: str) -> Iterator[None]:
+    """Keep a module from being imported: DeepSpeed's autotuner would, which takes seconds and is not used."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment] # Python's own way to say: not to be found
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 def _pretend_one_rank() -> None:
