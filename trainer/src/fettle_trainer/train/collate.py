@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from fettle_trainer.text.prepared import TokenRow, TokenTable
 
 IGNORED: Final = -100
-_ALIGNMENT: Final = 8
-"""Tensor cores and vector units like lengths that are multiples of it."""
+_TENSOR_CORES: Final = 8
+"""They like lengths that are multiples of it; a CPU would only compute more padding."""
+_NOTHING: Final = 8
+"""How long a row is that is padding all through."""
 
 
 class Rows(torch.utils.data.Dataset):
@@ -65,6 +67,7 @@ class Collator:
     def __init__(self, pad_id: int, *, packed: bool) -> None:
         self._pad_id = pad_id
         self._packed = packed
+        self._multiple = _TENSOR_CORES if torch.cuda.is_available() else 1
 
     def __call__(self, entries: list[list[tuple[TokenRow, float]]]) -> dict[str, torch.Tensor]:
         """Return the micro-batch of these rows or packs."""
@@ -76,7 +79,7 @@ class Collator:
     def _padded(self, entries: list[list[tuple[TokenRow, float]]]) -> dict[str, torch.Tensor]:
         rows = [row for entry in entries for row in entry]
         longest = max(len(row.input_ids) for row, _ in rows)
-        width = -(-longest // _ALIGNMENT) * _ALIGNMENT
+        width = -(-longest // self._multiple) * self._multiple
         ids = np.full((len(rows), width), self._pad_id, dtype=np.int64)
         targets = np.full((len(rows), width), IGNORED, dtype=np.int64)
         mask = np.zeros((len(rows), width), dtype=np.int64)
@@ -102,9 +105,9 @@ class Collator:
         )
 
     def _nothing(self) -> dict[str, torch.Tensor]:
-        ids = np.full((1, _ALIGNMENT), self._pad_id, dtype=np.int64)
+        ids = np.full((1, _NOTHING), self._pad_id, dtype=np.int64)
         places = (
-            {"position_ids": np.arange(_ALIGNMENT)[None]}
+            {"position_ids": np.arange(_NOTHING)[None]}
             if self._packed
             else {"attention_mask": np.ones_like(ids)}
         )
