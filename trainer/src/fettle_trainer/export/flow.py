@@ -26,7 +26,7 @@ from fettle_trainer.export.card import CARD_NAME, adapter_card, model_card
 from fettle_trainer.export.compatibility import compatibility
 from fettle_trainer.export.lineage import Lineage, adapter_manifest, model_manifest, reported_metrics
 from fettle_trainer.export.loading import forget_models, load_artefact, load_merged, on_device
-from fettle_trainer.export.proof import TOLERANCES, prove
+from fettle_trainer.export.proof import MERGED, prove, tolerance_of
 from fettle_trainer.export.release import Exported, clear_staging, reject, release, seal, staging_folder
 from fettle_trainer.train.model import DTYPES, load_base
 
@@ -120,8 +120,7 @@ def finish(
 ) -> Finished:
     """Prove what was staged, measure it, and release it if it passes its gates; no `data`, no measuring."""
     model = load_artefact(staged, job.base, job.config.method, job.precision)
-    tolerances = TOLERANCES["rounded" if job.config.method == "full" else "same"]
-    prove(model, references, tolerances[job.precision], job.tokenizer)
+    prove(model, references, tolerance_of(job.config.method, job.precision), job.tokenizer)
     comparison = None
     if data is not None:
         evaluation = job.config.evaluation
@@ -176,7 +175,7 @@ def _merge(adapter: Path, job: ExportJob, references: References) -> tuple[Path,
     forget_models()
     write_companions(job.base, job.tokenizer, folder)
     fresh = load_artefact(folder, job.base, job.config.method, job.precision)
-    difference = prove(fresh, references, TOLERANCES["rounded"][job.precision], job.tokenizer)
+    difference = prove(fresh, references, MERGED[job.precision], job.tokenizer)
     del fresh
     forget_models()
     return folder, difference
