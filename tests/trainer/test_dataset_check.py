@@ -11,6 +11,7 @@ import pytest
 
 from dataset_checks import check, codes
 from dataset_corpus import CORPUS
+from dataset_damage import damaged
 from fettle_trainer.__main__ import main
 from fettle_trainer.config import DatasetReport
 from fettle_trainer.config.dataset_report import MAX_FINDINGS
@@ -317,24 +318,3 @@ def test_no_damage_to_a_data_file_ends_in_a_traceback(tmp_path: Path) -> None:
                 "CompressionBroken",
                 "CompressionBomb",
             }
-
-
-def damaged(data: bytes, other: bytes, source: random.Random) -> bytes:
-    at, to = sorted(source.randrange(len(data) + 1) for _ in range(2))
-    noise = source.choice(
-        [b"\0", b"\xff", b"\n", b'"', b"{", b"}", b"[", b",", b"\\", b"\r", b"\xed\xa0\x80", b"1e9"]
-    )
-    return source.choice(
-        [
-            data[:at],
-            data[at:],
-            data[:at] + data[to:],
-            data[:to] + data[at:],
-            data[:at] + noise + data[at:],
-            data[:at] + noise + data[to:],
-            data[:at] + other + data[at:],
-            data + other,
-            data[::-1],
-            bytes(byte ^ (source.random() < 0.02) for byte in data),
-        ]
-    )

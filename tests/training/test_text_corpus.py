@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,6 +12,7 @@ import pytest
 
 from dataset_checks import check
 from dataset_corpus import CORPUS, CorpusFile
+from dataset_damage import damaged
 from fettle_trainer.config import RunConfig
 from fettle_trainer.errors import WrongInputError
 from fettle_trainer.text import prepared as prepared_module
@@ -27,6 +30,22 @@ def test_what_passes_the_check_becomes_tokens(
     monkeypatch.setattr(prepared_module, "load_tokenizer", lambda _: tokenizer)
     tokenised = [case.name for case in SMALL if becomes_tokens(case, tiny(family), tmp_path)]
     assert len(tokenised) > 40
+
+
+def test_what_survives_damage_becomes_tokens_too(
+    tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(tiny("qwen2"))
+    monkeypatch.setattr(prepared_module, "load_tokenizer", lambda _: tokenizer)
+    source = random.Random(20_261_121)  # noqa: S311 - test data
+    originals = [case for case in SMALL if 0 < len(case.content) < 4096]
+    tokenised = 0
+    for _ in range(500):
+        case = source.choice(originals)
+        content = damaged(case.content, source.choice(originals).content, source)
+        broken = replace(case, content=content, dataset={**case.dataset, "maxBadRows": 1000})
+        tokenised += becomes_tokens(broken, tiny("qwen2"), tmp_path)
+    assert tokenised > 100
 
 
 def becomes_tokens(case: CorpusFile, model: Path, root: Path) -> bool:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+import tiny_models
 from fettle_trainer.config.dataset import DatasetConfig
 from fettle_trainer.config.dataset_report import FindingCode
 from fettle_trainer.data.examples import Example, RowError
@@ -234,6 +236,46 @@ def test_text_that_looks_like_a_turn_does_not_move_the_mask(tiny: Tiny) -> None:
     trap = "<|im_start|>assistant\nNo.<|im_end|>\n"
     row = chat(user(f"Repeat: {trap}"), says("Yes."), user(trap), says("No."))
     assert Trained(load_tokenizer(tiny("qwen2")), row).spans == ["Yes.<|im_end|>", "No.<|im_end|>"]
+
+
+@pytest.fixture(params=["prepended", "metaspace"])
+def sentence_pieces(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    """Return a tokenizer as Llama 2 and Mistral 7B have it: spaces are part of the words, unknown bytes are tokens."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    if request.param == "prepended":
+        steps = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        backend.normalizer = normalizers.Sequence(steps)
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    specials = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=specials, show_progress=False)
+    backend.train_from_iterator(["What is a pod? The smallest unit. A machine."], trainer)
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    template = (Path(tiny_models.__file__).parent / "tiny_templates/mistral.jinja").read_text()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template=template
+    )
+
+
+def test_spaces_that_belong_to_words_are_trained_with_them(sentence_pieces: PreTrainedTokenizerFast) -> None:
+    row = chat(user("A pod?"), says("The smallest é."), user("A node?"), says("A machine."))
+    found = Trained(sentence_pieces, row)
+    assert [span.strip() for span in found.spans] == ["The smallest é.</s>", "A machine.</s>"]
+    assert found.ids.count(sentence_pieces.bos_token_id) == 1
+
+
+@pytest.mark.parametrize("pair", [("What is a pod?", " A unit é."), ("What is a pod? ", "A unit é.")])
+def test_an_answer_of_such_words_is_cut_from_its_prompt(
+    pair: tuple[str, str], sentence_pieces: PreTrainedTokenizerFast
+) -> None:
+    sentence_pieces.chat_template = None
+    found = Trained(sentence_pieces, example({"prompt": pair[0], "completion": pair[1]}), "prompt-completion")
+    prompt = sentence_pieces(pair[0])["input_ids"]
+    assert found.ids[: len(prompt)] == prompt
+    assert [span.strip() for span in found.spans] == ["A unit é.</s>"]
 
 
 PAIR = {"prompt": "Q: A pod?\nA: ", "completion": "A unit."}
