@@ -7,7 +7,7 @@ from datetime import datetime
 from fettle_operator.ownership import is_owned_by
 from fettle_operator.resources import Manifest
 
-__all__ = ["Attempt", "attempts_of", "ending_of", "is_live"]
+__all__ = ["Attempt", "attempts_of", "ending_of", "is_live", "is_waiting"]
 
 _OVER = frozenset({"Succeeded", "Failed"})
 
@@ -51,6 +51,11 @@ def ending_of(job: Manifest) -> Manifest | None:
 def is_live(pod: Manifest) -> bool:
     """Tell whether a process of the pod may still run: its phase has the last word, not its deletion."""
     return pod.get("status", {}).get("phase", "Pending") not in _OVER
+
+
+def is_waiting(pod: Manifest) -> bool:
+    """Tell whether the pod has not begun to run."""
+    return bool(pod.get("status", {}).get("phase", "Pending") == "Pending")
 
 
 def _number(job: Manifest) -> int:

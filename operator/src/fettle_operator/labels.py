@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 __all__ = [
     "ATTEMPT",
+    "CHECKER",
     "COMPONENT",
     "IN_USE_FINALIZER",
     "MANAGED_BY",
@@ -13,6 +14,10 @@ __all__ = [
     "OWNER_KIND",
     "OWNER_NAME",
     "OWNER_UID",
+    "RESULT",
+    "STORE",
+    "TEMPLATE_HASH",
+    "TRAINER",
     "VERIFIER",
     "child_labels",
     "selector",
@@ -31,6 +36,17 @@ ATTEMPT = "fettle.dev/attempt"
 
 VERIFIER = "verifier"
 """Component of the pods that verify adapters; network policies select by it."""
+CHECKER = "checker"
+"""Component of the pods that read the data of a FineTuneJob."""
+TRAINER = "trainer"
+"""Component of the pods that train."""
+STORE = "store"
+"""Component of the claims that keep results."""
+RESULT = "result"
+"""Component of the Adapters that FineTuneJobs make."""
+
+TEMPLATE_HASH = "fettle.dev/template-hash"
+"""Annotation: which pod template a Job was made with. A Job's template cannot be changed afterwards."""
 
 IN_USE_FINALIZER = "fettle.dev/in-use"
 """Keeps an Adapter until nothing refers to it any more."""

@@ -30,6 +30,32 @@ class Reason(StrEnum):
     IN_USE = "InUse"
     NOT_IN_USE = "NotInUse"
 
+    # FineTuneJob: on the way
+    VALIDATING = "Validating"
+    QUEUED = "Queued"
+    """An attempt waits for its pods to run; more precise reasons are further below."""
+    WAITING_FOR_QUEUE = "WaitingForQueue"
+    RUNNING = "Running"
+    EVALUATING = "Evaluating"
+    RECORDING = "Recording"
+    """The result is being verified as an Adapter."""
+    STOPPING = "Stopping"
+    """Processes of an earlier attempt still have to end."""
+    SUSPENDED = "Suspended"
+    PROFILE_NOT_FOUND = "ProfileNotFound"
+    ADAPTER_NOT_READY = "AdapterNotReady"
+    NOT_SUPPORTED = "NotSupported"
+
+    # FineTuneJob: the end
+    DATASET_VALID = "DatasetValid"
+    SUCCEEDED = "Succeeded"
+    DATASET_INVALID = "DatasetInvalid"
+    INPUT_REFUSED = "InputRefused"
+    """The trainer refused the settings, the model or an earlier adapter."""
+    GATE_MISSED = "GateMissed"
+    RETRIES_EXHAUSTED = "RetriesExhausted"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+
     # What keeps a pod from running
     CLAIM_NOT_FOUND = "ClaimNotFound"
     CLAIM_NOT_BOUND = "ClaimNotBound"

@@ -7,11 +7,13 @@ from urllib.parse import quote
 __all__ = [
     "ADAPTERS",
     "CLAIMS",
+    "CONFIGMAPS",
     "EVENTS",
     "FINETUNEJOBS",
     "INFERENCEDEPLOYMENTS",
     "JOBS",
     "PODS",
+    "SERVICES",
     "ApiResource",
     "Manifest",
     "ObjectRef",
@@ -68,4 +70,6 @@ INFERENCEDEPLOYMENTS = ApiResource("fettle.dev", "v1alpha1", "inferencedeploymen
 JOBS = ApiResource("batch", "v1", "jobs", "Job")
 PODS = ApiResource("", "v1", "pods", "Pod")
 CLAIMS = ApiResource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+CONFIGMAPS = ApiResource("", "v1", "configmaps", "ConfigMap")
+SERVICES = ApiResource("", "v1", "services", "Service")
 EVENTS = ApiResource("", "v1", "events", "Event")

@@ -6,10 +6,7 @@ from fettle_operator.ownership import owner_reference
 from fettle_operator.resources import ADAPTERS, Manifest
 from fettle_operator.settings import Settings, Toleration
 
-__all__ = ["TEMPLATE_HASH", "verification_job"]
-
-TEMPLATE_HASH = "fettle.dev/template-hash"
-"""Annotation: which pod template the Job was made with. A Job's template cannot be changed afterwards."""
+__all__ = ["verification_job"]
 
 _STORE = "/store"
 _REPORT = "/dev/termination-log"
@@ -30,7 +27,7 @@ def verification_job(adapter: Manifest, attempt: int, settings: Settings) -> Man
             "namespace": metadata["namespace"],
             "name": child_name(metadata["name"], "verify", digest_of(adapter["spec"]), str(attempt)),
             "labels": child_labels,
-            "annotations": {TEMPLATE_HASH: digest_of(template)},
+            "annotations": {labels.TEMPLATE_HASH: digest_of(template)},
             "ownerReferences": [owner_reference(ADAPTERS, adapter)],
         },
         "spec": {

@@ -13,27 +13,21 @@ from fettle_operator.adapters.attempts import (
     finding_of,
     retry_at,
 )
-from fettle_operator.adapters.desired import TEMPLATE_HASH, verification_job
+from fettle_operator.adapters.desired import verification_job
 from fettle_operator.adapters.usage import USER_KINDS, UsageIndex, User, users_of
 from fettle_operator.api.adapter import Adapter
 from fettle_operator.api.base import InvalidObjectError
 from fettle_operator.cluster.port import Cluster
-from fettle_operator.drift import holds
 from fettle_operator.engine.report import Report
-from fettle_operator.errors import AlreadyExists, Conflict, NameConflict
-from fettle_operator.jobs import Attempt, attempts_of
+from fettle_operator.jobs import Attempt, attempts_of, is_waiting
 from fettle_operator.labels import IN_USE_FINALIZER, OWNER_UID
-from fettle_operator.ownership import is_owned_by
-from fettle_operator.pods import Obstacle, obstacle_of, refusal_of
+from fettle_operator.owned import create, look_again_s, obstacle_of_attempt, repair_job
+from fettle_operator.pods import Obstacle
 from fettle_operator.reasons import Reason
-from fettle_operator.resources import ADAPTERS, CLAIMS, EVENTS, JOBS, PODS, Manifest, ObjectRef, ref_of
+from fettle_operator.resources import ADAPTERS, CLAIMS, JOBS, PODS, Manifest, ObjectRef
 from fettle_operator.settings import Settings
 
 __all__ = ["AdapterController"]
-
-_LOOK_S = 5.0
-_LOOK_AT_LEAST_EVERY_S = 60.0
-"""Causes that no watch of ours tells of (a claim, an event) are looked for: often at first, then less so."""
 
 
 class AdapterController:
@@ -78,7 +72,7 @@ class AdapterController:
         latest = attempts[-1] if attempts else None
         # Once there is a pod, the scheduler tells of a missing claim.
         if latest is None and (obstacle := await self._missing_claim(live)):
-            return assess.waiting(obstacle, users, _look_in_s(live, now))
+            return assess.waiting(obstacle, users, look_again_s(live, now))
         finding = finding_of(latest) if latest else None
         if latest is None or finding is None:
             return await self._attempt(live, latest, users, now)
@@ -94,7 +88,7 @@ class AdapterController:
             obstacle, due = Obstacle(finding.reason, sentence), retry_at(latest, self._settings.backoff)
         if now < due:
             return assess.waiting(obstacle, users, (due - now).total_seconds())
-        await self._create(verification_job(live, latest.number + 1, self._settings), live)
+        await create(self._cluster, JOBS, verification_job(live, latest.number + 1, self._settings), live)
         return assess.verifying(users)
 
     async def _missing_claim(self, live: Manifest) -> Obstacle | None:
@@ -119,55 +113,13 @@ class AdapterController:
         """See to it that the attempt's Job exists and is as it should be; tell what it waits for."""
         job = verification_job(live, latest.number if latest else 1, self._settings)
         if latest is None:
-            await self._create(job, live)
+            await create(self._cluster, JOBS, job, live)
             return assess.verifying(users)
-        await self._repair(job, latest.job)
-        look_in_s = None if _runs(latest) else _look_in_s(latest.job, now)
-        if obstacle := await self._obstacle(latest, now):
+        await repair_job(self._cluster, JOBS, job, latest.job)
+        look_in_s = None if _runs(latest) else look_again_s(latest.job, now)
+        if obstacle := await obstacle_of_attempt(self._cluster, latest, now):
             return assess.waiting(obstacle, users, look_in_s)
         return assess.verifying(users, look_in_s)
-
-    async def _create(self, job: Manifest, live: Manifest) -> None:
-        """Create the Job; a namesake that belongs to somebody else stays untouched."""
-        try:
-            await self._cluster.create(JOBS, job)
-        except AlreadyExists as error:
-            taken = await self._cluster.get(ref_of(JOBS, job))
-            if taken is None:
-                raise Conflict(str(error)) from error
-            if not is_owned_by(taken, live["metadata"]["uid"]):
-                name = job["metadata"]["name"]
-                raise NameConflict(
-                    f"Job {name} exists already and does not belong to this Adapter; delete or rename that Job"
-                ) from error
-            # Ours, but without the labels by which it would have been found.
-            await self._cluster.apply(JOBS, job, taken)
-
-    async def _repair(self, job: Manifest, live: Manifest) -> None:
-        """Undo what others changed. A Job of an older template is left to end: it cannot be changed."""
-        if "deletionTimestamp" in live["metadata"] or _identity(job) != _identity(live):
-            return
-        ours = {"metadata": {"labels": job["metadata"]["labels"]}, "spec": job["spec"]}
-        if not holds(ours, live):
-            await self._cluster.apply(JOBS, job, live)
-
-    async def _obstacle(self, attempt: Attempt, now: datetime) -> Obstacle | None:
-        """Return what the attempt waits for; events are read only when the pod itself does not tell."""
-        namespace = attempt.job["metadata"]["namespace"]
-        regarding = attempt.pod or attempt.job
-        if attempt.pod and (known := obstacle_of(attempt.pod)):
-            return known
-        if _runs(attempt) or _age_s(regarding, now) < _LOOK_S:
-            return None
-        events = await self._cluster.list(
-            EVENTS, namespace, fields={"involvedObject.uid": regarding["metadata"]["uid"]}
-        )
-        return obstacle_of(attempt.pod, events) if attempt.pod else refusal_of(events)
-
-
-def _identity(job: Manifest) -> tuple[str, str | None]:
-    metadata = job["metadata"]
-    return metadata["name"], metadata.get("annotations", {}).get(TEMPLATE_HASH)
 
 
 def _absence(live: Manifest) -> Obstacle:
@@ -179,14 +131,5 @@ def _absence(live: Manifest) -> Obstacle:
     return Obstacle(Reason.PATH_NOT_FOUND, sentence)
 
 
-def _look_in_s(waiting: Manifest, now: datetime) -> float:
-    """Return the pause before the next look at something that waits: a thousand that wait long must cost little."""
-    return min(max(_LOOK_S, _age_s(waiting, now) / 2), _LOOK_AT_LEAST_EVERY_S)
-
-
 def _runs(attempt: Attempt) -> bool:
-    return attempt.pod is not None and attempt.pod.get("status", {}).get("phase", "Pending") != "Pending"
-
-
-def _age_s(manifest: Manifest, now: datetime) -> float:
-    return (now - datetime.fromisoformat(manifest["metadata"]["creationTimestamp"])).total_seconds()
+    return attempt.pod is not None and not is_waiting(attempt.pod)

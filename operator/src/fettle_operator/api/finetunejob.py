@@ -245,6 +245,12 @@ class Attempt(KubeModel):
     )
     first_step: Count | None = Field(default=None, description="The step it went on from.")
     last_step: Count | None = Field(default=None, description="The last step it reached.")
+    checkpoint_step: Count | None = Field(
+        default=None, description="The step of the newest complete checkpoint that it left."
+    )
+    save_seconds: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="How long its last checkpoint took to save."
+    )
     seconds: Count | None = Field(default=None, description="How long it was active.")
     lost_seconds: Count | None = Field(
         default=None, description="How much of that the next attempt did again."
@@ -362,6 +368,16 @@ class FineTuneJobStatus(StatusModel):
         default_factory=list, description="The newest attempts. Once there is one, the spec is fixed."
     )
     attempt_count: Count | None = Field(default=None, description="How many attempts there were.")
+    failed_attempts: Count | None = Field(
+        default=None, description="How many of them used up one of scheduling.retries."
+    )
+    memory_halvings: Count | None = Field(
+        default=None, description="How often the micro-batch was halved for want of memory."
+    )
+    active_seconds: Count | None = Field(
+        default=None,
+        description="How long the ended attempts were active; scheduling.deadlineSeconds bounds it.",
+    )
     progress: Progress | None = Field(default=None, description="How far the running attempt is.")
     dataset: DatasetFacts | None = Field(default=None, description="What the check of the data found.")
     resolved: Annotated[dict[str, ShortText], Field(max_length=64)] = Field(

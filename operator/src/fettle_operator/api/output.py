@@ -41,7 +41,7 @@ class Store(KubeModel):
         default=None, description="Name of a PersistentVolumeClaim that exists. Several jobs may share one."
     )
     size: SizeQuantity | None = Field(
-        default=None, description="Size of the claim to create. Left out: by the estimate."
+        default=None, description="Size of the claim to create. Left out: 20Gi, or 200Gi with method full."
     )
     storage_class_name: ObjectName | None = Field(
         default=None, description="Storage class of the claim to create. Left out: the cluster's default."

@@ -1,0 +1,147 @@
+"""The pod template of a FineTuneJob's Jobs: the administrator's profile, hardened, with the user's typed wishes. Pure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fettle_operator.api.scalars import quantity_value
+from fettle_operator.finetune.configuration import PROGRESS_PORT
+from fettle_operator.finetune.places import Places
+from fettle_operator.resources import Manifest
+from fettle_operator.settings import Profile, Resources, Settings, Toleration
+
+__all__ = ["CONTAINER", "GPU", "Work", "gpus_of", "pod_spec"]
+
+CONTAINER = "trainer"
+GPU = "nvidia.com/gpu"
+_USER = 10001
+_REPORT = "/dev/termination-log"
+_SCRATCH = "/tmp"  # noqa: S108 - a path in the container
+_SCRATCH_SIZE = "16Gi"
+_CHECK = Resources(
+    requests={"cpu": "250m", "memory": "512Mi", "ephemeral-storage": "256Mi"},
+    limits={"cpu": "2", "memory": "4Gi", "ephemeral-storage": "20Gi"},
+)
+"""What reading the data may take, whatever the training takes; never a GPU."""
+_ENVIRONMENT = {
+    # The root is read-only: everything that libraries write for themselves goes where it may.
+    "HOME": _SCRATCH,
+    "HF_HOME": f"{_SCRATCH}/huggingface",
+    "MPLCONFIGDIR": f"{_SCRATCH}/matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": f"{_SCRATCH}/inductor",
+    "TRITON_CACHE_DIR": f"{_SCRATCH}/triton",
+    "TORCH_EXTENSIONS_DIR": f"{_SCRATCH}/extensions",
+    "PYTHONUNBUFFERED": "1",
+}
+_ON_GPU = {
+    # A rank that lost its peers ends, instead of waiting for them for ever.
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+    "NCCL_DEBUG": "WARN",
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a pod is there for."""
+
+    arguments: tuple[str, ...]
+    places: Places
+    run_config: str
+    """Name of the ConfigMap with the run configuration."""
+    trains: bool
+    grace_s: int = 30
+    environment: tuple[tuple[str, str], ...] = ()
+    subdomain: str | None = None
+    """The headless Service that gives the pods names."""
+
+
+def gpus_of(spec: Manifest, profile: Profile) -> int:
+    """Return how many GPUs one pod has."""
+    return profile.gpus_per_process * int((spec.get("distributed") or {}).get("processesPerNode", 1))
+
+
+def pod_spec(spec: Manifest, profile: Profile, settings: Settings, work: Work) -> Manifest:
+    """Return the pod's spec; nothing of a user's reaches it but what is typed in the API."""
+    scheduling = spec.get("scheduling") or {}
+    pod: Manifest = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": work.grace_s,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            # A store with many files would otherwise have the owner of each changed before every start.
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(spec, profile, work)],
+        "volumes": [
+            *work.places.volumes(work.run_config),
+            {"name": "scratch", "emptyDir": {"sizeLimit": _SCRATCH_SIZE}},
+            # Processes of one pod exchange tensors through it; a container's own 64 MiB are too few.
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": profile.shared_memory}},
+        ],
+        "nodeSelector": {**(scheduling.get("nodeSelector") or {}), **profile.node_selector},
+        "tolerations": [
+            *(_toleration(toleration) for toleration in profile.tolerations),
+            *(scheduling.get("tolerations") or []),
+        ],
+        "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
+        "runtimeClassName": profile.runtime_class_name,
+        "priorityClassName": scheduling.get("priorityClassName", ""),
+        "subdomain": work.subdomain or "",
+    }
+    return {key: value for key, value in pod.items() if value not in ([], {}, "")}
+
+
+def _container(spec: Manifest, profile: Profile, work: Work) -> Manifest:
+    gpus = gpus_of(spec, profile) if work.trains else 0
+    environment = {**_ENVIRONMENT, **(_ON_GPU if gpus else {}), **profile.env, **dict(work.environment)}
+    ports = [{"name": "progress", "containerPort": PROGRESS_PORT}] if work.trains else []
+    container: Manifest = {
+        "name": CONTAINER,
+        "image": profile.images.trainer,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-m", "fettle_trainer"],
+        "args": [*work.arguments, "--termination-log", _REPORT],
+        "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
+        "ports": ports,
+        "terminationMessagePath": _REPORT,
+        "terminationMessagePolicy": "File",
+        "resources": _resources(spec, profile, gpus) if work.trains else _CHECK.model_dump(),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            *work.places.mounts(),
+            {"name": "scratch", "mountPath": _SCRATCH},
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a path in the container
+        ],
+    }
+    return {key: value for key, value in container.items() if value != []}
+
+
+def _resources(spec: Manifest, profile: Profile, gpus: int) -> Manifest:
+    """Lay the user's amounts over the profile's; where one side alone would contradict the other, the user's wins."""
+    wished = spec.get("resources") or {}
+    asked = {name: str(amount) for name, amount in (wished.get("requests") or {}).items()}
+    allowed = {name: str(amount) for name, amount in (wished.get("limits") or {}).items()}
+    requests: dict[str, Any] = {**profile.resources.requests, **asked}
+    limits: dict[str, Any] = {**profile.resources.limits, **allowed}
+    for name in requests.keys() & limits.keys():
+        if quantity_value(requests[name]) > quantity_value(limits[name]):
+            fitting = limits[name] if name in allowed else requests[name]
+            requests[name] = limits[name] = fitting
+    if gpus:
+        requests[GPU] = limits[GPU] = str(gpus)
+    return {"requests": requests, "limits": limits}
+
+
+def _toleration(toleration: Toleration) -> Manifest:
+    written = toleration.model_dump(by_alias=True, exclude_none=True)
+    return {key: value for key, value in written.items() if value != ""}
