@@ -18,6 +18,7 @@ from fettle_trainer.config.dataset_report import FindingCode
 from fettle_trainer.data.examples import Example, RowError
 from fettle_trainer.data.formats import detect, interpreter
 from fettle_trainer.errors import WrongInputError
+from fettle_trainer.text.answers import without_thought
 from fettle_trainer.text.encode import Encoder
 from fettle_trainer.text.tokenizer import load_tokenizer
 from tiny_models import FAMILIES
@@ -111,7 +112,7 @@ def test_every_answer_and_its_end_is_trained(family: str, tokenizer: PreTrainedT
     last = " A machine. \n" if keeps else "A machine."
     assert found.spans == [f"{lead}The smallest unit.{end}", f"{thought}{lead}{last}{end}"]
     assert "Be brief." in found.prompt
-    assert found.reference == "A machine."
+    assert without_thought(found.reference) == "A machine."
 
 
 def test_a_row_ends_with_its_last_trained_token(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -220,7 +221,10 @@ def test_thoughts_are_trained_in_the_last_turn_and_gone_from_earlier_ones(tiny: 
     row = chat(user("A pod?"), says(thinking + "A unit."), user("A node?"), says(thinking + "A machine."))
     found = Trained(load_tokenizer(tiny("qwen3")), row)
     assert found.spans == ["A unit.<|im_end|>", f"{thinking}A machine.<|im_end|>"]
-    assert found.reference == "A machine."
+    assert found.reference == f"{thinking}A machine."
+    assert without_thought(found.reference) == "A machine."
+    assert without_thought("<think>\nand so on") == ""
+    assert without_thought("A machine. <think>") == "A machine. <think>"
 
 
 @pytest.mark.parametrize("turns", [[user("a"), user("b"), says("c")], [user("a"), says("b"), says("c")]])
@@ -293,7 +297,7 @@ def test_with_a_chat_template_pairs_are_asked_and_answered(
     found = Trained(tokenizer, example(row), row_format)
     answer = list(row.values())[-1]
     assert found.spans == [THOUGHT.get(family, "") + LEAD.get(family, "") + answer + END[family]]
-    assert found.reference == answer
+    assert found.reference == THOUGHT.get(family, "") + answer
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from fettle_trainer.evaluate.metrics import (
     spread,
 )
 from fettle_trainer.evaluate.scores import answer_score, label_score
+from fettle_trainer.text.answers import without_thought
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,13 +92,15 @@ def evaluate_model(model: Any, data: HeldOut, check: Callable[[], None] = lambda
             "token-accuracy": measured.token_accuracy,
         }
     answers = _answers(model, data, check)
-    references = [prompt.reference for prompt in data.prompts]
+    # How a reasoning model came to its answer is not what is measured.
+    said = [without_thought(answer) for answer in answers]
+    references = [without_thought(prompt.reference) for prompt in data.prompts]
     for metric in data.metrics:
         if metric in ANSWERS:
-            scores[metric] = answer_score(metric, answers, references)
+            scores[metric] = answer_score(metric, said, references)
         elif metric in LABELS:
             expected = [prompt.label or "" for prompt in data.prompts]
-            scores[metric] = label_score(metric, answers, expected, data.labels) if answers else 0.0
+            scores[metric] = label_score(metric, said, expected, data.labels) if said else 0.0
     ordered = {
         metric: scores[metric] for metric in dict.fromkeys((*LIKELIHOODS, *data.metrics)) if metric in scores
     }

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _FIRST_MARK: Final = 0x100000
 _MARKS: Final = re.compile("[\U00100000-\U0010fffd]")
 _MOST_TURNS: Final = 0x7000
-_THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+_THOUGHT: Final = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
 _GENERATION: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -62,14 +62,14 @@ class AnswerFinder:
         self._opener, self._lead, self._closer = self._probe()
 
     def words(self, text: str, answer: Answer) -> str:
-        """Return what the model says in an answer: without the token that ends it, and without a thought before it."""
+        """Return what the model says in an answer, without the token that ends it."""
         said = text[answer.asked : answer.end]
         ends = (
             [match for match in self._closing.finditer(said) if match.end() == len(said)]
             if self._closing
             else []
         )
-        return _THOUGHT.sub("", said[: ends[0].start()] if ends else said).strip()
+        return (said[: ends[0].start()] if ends else said).strip()
 
     def conversation(self, example: Example) -> Conversation:
         """Render a row and find its answers; raise RowError where that cannot be done for certain."""
@@ -209,6 +209,11 @@ class AnswerFinder:
         opener = shared[len(_common_beginning(alone, prompt)) :]
         closing = self._closing.match(after) if self._closing else None
         return opener, before[len(shared) :], closing.group() if closing else ""
+
+
+def without_thought(answer: str) -> str:
+    """Return an answer without the thought that a reasoning model puts before it, an unfinished one included."""
+    return _THOUGHT.sub("", answer).strip()
 
 
 def _first_mark(turn: int) -> int:
