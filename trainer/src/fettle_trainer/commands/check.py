@@ -16,8 +16,11 @@ from fettle_trainer.atomic import write_atomically
 from fettle_trainer.commands.run_file import allowed_networks, load_run
 from fettle_trainer.commands.terminal import answer, tell
 from fettle_trainer.config.exit_codes import ExitCode
+from fettle_trainer.config.outcome import Outcome, OutcomeError
+from fettle_trainer.data.brief import brief_report
 from fettle_trainer.data.check import check_dataset
 from fettle_trainer.data.sources import found_files
+from fettle_trainer.durable.termination import write_termination_message
 from fettle_trainer.errors import WrongInputError
 from fettle_trainer.text.tokenizer import has_tokenizer
 
@@ -28,12 +31,18 @@ if TYPE_CHECKING:
     from fettle_trainer.config.run import RunConfig
     from fettle_trainer.data.check import FoundFiles
 
+_SENTENCE, _PARAM = 2048, 256
+"""Bounds of what an outcome says."""
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the command's arguments."""
     parser = commands.add_parser("check", help="check a run's dataset", description=__doc__)
     parser.add_argument("run", type=Path, help="the run configuration (JSON)")
     parser.add_argument("--report", type=Path, help="write the report (JSON) into this file")
+    parser.add_argument(
+        "--termination-log", type=Path, help="write what matters of it (JSON, at most 4 KiB) into this file"
+    )
     parser.add_argument(
         "--gpu", metavar="NAME", help="forecast for a GPU of that name, as 'NVIDIA H100 80GB'"
     )
@@ -51,15 +60,26 @@ def run(arguments: argparse.Namespace) -> int:
             report = _report(config, files, arguments)
     except WrongInputError as error:
         tell(error.message)
+        if arguments.termination_log is not None:
+            write_termination_message(_refusal(error), arguments.termination_log)
         return ExitCode.WRONG_INPUT
+    if arguments.termination_log is not None:
+        # In place: the file is a mount, which cannot be renamed over.
+        arguments.termination_log.write_bytes(brief_report(report))
     data = report.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
     if arguments.report is None:
         answer(data.rstrip())
     else:
+        arguments.report.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(arguments.report, data.encode())
     for line in _summary(report):
         tell(line)
     return ExitCode.DONE if report.passed else ExitCode.WRONG_INPUT
+
+
+def _refusal(error: WrongInputError) -> Outcome:
+    said = OutcomeError(code=error.code, message=error.message[:_SENTENCE], param=error.param[:_PARAM])
+    return Outcome(outcome="failed", error=said)
 
 
 def _report(config: RunConfig, files: FoundFiles, arguments: argparse.Namespace) -> DatasetReport:
