@@ -43,6 +43,8 @@ UNTRAINED: Final = -100
 """The label of a token that is no target, as torch's cross-entropy ignores it."""
 _KEY_LENGTH: Final = 24
 _LISTED: Final = 10
+_NOTHING_NOTED: Final = (-1, "", None)
+_NO_MORE_NOTED: Final = (2**62, "", None)
 
 
 class TokenRow(NamedTuple):
@@ -87,12 +89,16 @@ class TokenTable:
 
         A row whose prompt alone reaches the maximum length has no room for an answer and is left out.
         """
-        known = {row: (reference, label) for row, reference, label in self._store.references()}
+        noted = self._store.references()
+        row, reference, label = _NOTHING_NOTED
         for number, at in enumerate(self._rows.tolist()):
+            # Rows and notes both stand in the order in which they were read.
+            while row < at:
+                row, reference, label = next(noted, _NO_MORE_NOTED)
             length = int(self._store.rows["prompt"][at])
             if length < int(self.lengths[number]):
-                reference, label = known.get(at, ("", None))
-                yield Prompt(self._store.ids(at, length).tolist(), reference, label)
+                answer = (reference, label) if row == at else ("", None)
+                yield Prompt(self._store.ids(at, length).tolist(), *answer)
 
 
 @dataclass(frozen=True)

@@ -133,17 +133,18 @@ class TokenStore:
         self.folder = folder
         self.meta = meta
         self.rows = _mapped(folder / _ROWS, ROW)
+        self._starts = self.rows["start"]
         self._ids = _mapped(folder / _IDS, np.dtype("<i4"))
         self._mask = _mapped(folder / _MASK, np.dtype("?"))
 
     def ids(self, row: int, length: int) -> np.ndarray:
         """Return a row's first tokens."""
-        start = int(self.rows["start"][row])
+        start = int(self._starts[row])
         return self._ids[start : start + length]
 
     def mask(self, row: int, length: int) -> np.ndarray:
         """Return which of a row's first tokens are trained."""
-        start = int(self.rows["start"][row])
+        start = int(self._starts[row])
         return self._mask[start : start + length]
 
     def references(self) -> Iterator[tuple[int, str, str | None]]:
