@@ -16,6 +16,8 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +26,6 @@ GLOBAL_BATCH = 8
 ROWS = 32
 LENGTH = 16
 VOCABULARY = 128
-_PRELOADED = ["rank_imports"]
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,8 @@ class Gang:
 
 def start(case: Case) -> Gang:
     """Start a gang; the server that its ranks are forked from is started with the first one."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    # The server is a fresh interpreter: it finds modules by this, not by what pytest put on our path.
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
     case.folder.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    context, port = _server(), _free_port()
     ranks = [
         context.Process(target=_rank_main, args=(case, rank, port), daemon=True)
         for rank in range(case.world_size)
@@ -112,6 +107,21 @@ def start(case: Case) -> Gang:
     for rank in ranks:
         rank.start()
     return Gang(case, ranks)
+
+
+@cache
+def _server() -> ForkServerContext:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    # The server is a fresh interpreter: it finds modules by this, not by what pytest put on our path.
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["rank_imports"])
+    # The first process waits for the server's imports, so that no gang's deadline has to.
+    first = context.Process(target=os.getpid)
+    first.start()
+    first.join()
+    return context
 
 
 def run(case: Case) -> list[int | None]:

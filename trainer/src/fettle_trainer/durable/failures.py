@@ -87,4 +87,5 @@ def _reason(error: BaseException, folder: Path) -> str:
         status = os.statvfs(folder)
     except OSError:
         return "no space is left"
-    return f"no space is left ({status.f_bavail * status.f_frsize // 2**20} MiB free)"
+    free = status.f_bavail * status.f_frsize // 2**20
+    return f"no space is left, or a quota is used up ({free} MiB are free on the volume)"

@@ -20,6 +20,10 @@ WAIT: Final = timedelta(minutes=30)
 """How long a rank waits for another one in a collective; data is prepared before, so nobody is that slow."""
 
 
+_COMPILED_AT_START: Final = "deepspeed_shm_comm"
+"""DeepSpeed's own collectives on CPUs; gloo does the same."""
+
+
 def is_worker(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether torchrun started this process as one of several ranks."""
     return "RANK" in environment and int(environment.get("WORLD_SIZE", "1")) > 1
@@ -46,6 +50,8 @@ def join_ranks(*, with_deepspeed: bool) -> None:
         with hidden("mlflow"):
             import deepspeed  # noqa: PLC0415 - seconds that a run without it does not pay
 
+        # It would be compiled now, and a rank that is killed meanwhile leaves a lock that all later runs wait for.
+        deepspeed.ops.__compatible_ops__[_COMPILED_AT_START] = False
         # Not left to accelerate: on the CPU it starts torch's group alone, and ZeRO-3 then sees a world of one.
         deepspeed.init_distributed(
             dist_backend=backend, auto_mpi_discovery=False, timeout=WAIT, verbose=False
