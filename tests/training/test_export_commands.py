@@ -16,6 +16,7 @@ import pytest
 from fettle_trainer.__main__ import main
 from fettle_trainer.adapter.verify import verify_adapter
 from fettle_trainer.config.progress import ProgressReport
+from fettle_trainer.train.engine import Engine
 from finished_runs import run_config
 
 Tiny = Callable[[str], Path]
@@ -132,6 +133,33 @@ def test_a_run_leaves_its_metrics_in_every_form(trained: Path) -> None:
     assert rows[2].count(",,") == 0  # step 2 was logged and evaluated
     manifest = json.loads((releases(trained)[0] / "manifest.json").read_text())
     assert manifest["settings"]["resolved"]["learning_rate"] == 0.02
+
+
+def test_a_run_that_crashed_and_went_on_has_measured_every_step_once(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = {"directory": str(tmp_path), "adapterName": "tone"}
+    run = changed(trained, output=output, tracking={"progressPort": None})
+    command = ["train", run, "--termination-log", str(tmp_path / "log")]
+    steps = iter(range(4))
+    original = Engine.training_step
+
+    def crashing(self: Engine, *inputs: Any, **more: Any) -> Any:
+        if next(steps) == 3:
+            raise OSError(5, "Input/output error")
+        return original(self, *inputs, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "training_step", crashing)
+        assert main(command) == 1
+    assert [step for step, _ in losses(tmp_path / ".fettle" / "tone")] == [1, 2, 3]
+    assert main(command) == 0
+    assert losses(tmp_path / ".fettle" / "tone") == losses(trained / "out" / ".fettle" / "tone")
+
+
+def losses(work: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (work / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
 
 
 def test_evaluate_measures_what_was_released_last(

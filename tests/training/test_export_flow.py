@@ -179,6 +179,14 @@ def test_a_base_that_changed_since_the_training_fails_the_run(tiny: Tiny, tmp_pa
         finish(stage(run.model, run.job), job, run.references, None)
 
 
+def test_the_same_weights_make_the_same_digest_in_every_process(tiny: Tiny, tmp_path: Path) -> None:
+    # A set's order differs from process to process.
+    run = run_of(tiny("llama"), tmp_path)
+    document = json.loads((stage(run.model, run.job) / "adapter_config.json").read_text())
+    assert len(document["target_modules"]) > 5
+    assert document["target_modules"] == sorted(document["target_modules"])
+
+
 def test_references_survive_their_file(tiny: Tiny, tmp_path: Path) -> None:
     run = run_of(tiny("llama"), tmp_path)
     run.references.write(tmp_path / "references.json")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
+from fettle_trainer import strict_json
 from fettle_trainer.adapter.inspect import TEMPLATE_NAME
+from fettle_trainer.adapter.peft_config import CONFIG_NAME
 from fettle_trainer.text.template import chat_template
 from fettle_trainer.text.tokenizer import TOKENIZER_FILES
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _SHARD_SIZE: Final = "5GB"
+_SETS: Final = ("target_modules", "exclude_modules", "modules_to_save")
 
 
 def write_adapter(model: Any, folder: Path, base_name: str, initial: Path | None = None) -> None:
@@ -35,6 +39,7 @@ def write_adapter(model: Any, folder: Path, base_name: str, initial: Path | None
         )
     finally:
         config.base_model_name_or_path = named
+    _order_sets(folder / CONFIG_NAME)
 
 
 def write_model(model: Any, folder: Path) -> None:
@@ -54,3 +59,12 @@ def write_companions(base: Path, tokenizer: PreTrainedTokenizerBase, folder: Pat
     # Some models keep it inside tokenizer_config.json; serving reads this file and compares its digest.
     (folder / TEMPLATE_NAME).write_bytes(template.text.encode())
     return template.digest
+
+
+def _order_sets(path: Path) -> None:
+    """Write the configuration's sets in order: PEFT writes them in another one each time, and the digest with them."""
+    document = strict_json.loads(path.read_bytes())
+    for name in _SETS:
+        if isinstance(document.get(name), list):
+            document[name] = sorted(document[name])
+    path.write_text(json.dumps(document, indent=2, sort_keys=True))

@@ -130,6 +130,7 @@ def finish(
     del model
     forget_models()
     report = comparison.report if comparison else None
+    check()
     job = replace(job, lineage=replace(job.lineage, metrics=reported_metrics(report)))
     sealed = list(_sealed(staged, job, references, report))
     problem = missed(report.gates) if report else ""
