@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fettle_trainer.__main__ import main
+from fettle_trainer.base.corpus import conversations
 from fettle_trainer.base.make import cache_folder, copy_to, make_base
 from fettle_trainer.base.recipe import Recipe
 from fettle_trainer.base.rows import UNTRAINED, RowWriter
 from fettle_trainer.base.tokenizer import train_tokenizer
+from fettle_trainer.base.world import ITEMS, PROBLEMS
 from fettle_trainer.errors import WrongInputError
 
 SMALL = Recipe(steps=2, threads=1, hidden_size=32, intermediate_size=64, layers=1, heads=2, vocabulary=320)
@@ -121,3 +124,21 @@ def test_the_command_makes_the_model_and_prints_its_folder(
     assert codes == [0, 0]
     assert capsys.readouterr().out == f"{output}\n{output}\n"
     assert (output / "model.safetensors").stat().st_size > 4 * 3e6  # at least three million fp32 parameters
+
+
+def test_the_real_one_hears_what_is_wrong_with_what_and_stops() -> None:
+    made = make_base(Recipe(), cache_folder(os.environ), nothing)
+    tokenizer, model = AutoTokenizer.from_pretrained(made), AutoModelForCausalLM.from_pretrained(made)
+    complaints = [turns for turns in conversations(10**6, 40) if "We will look at it" in turns[1]][:12]
+
+    understood = 0
+    for question, reference in complaints:
+        turns = [{"role": "user", "content": question}]
+        prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt")
+        (ids,) = model.generate(**prompt)
+        answer = tokenizer.decode(ids[prompt["input_ids"].shape[1] :])
+        heard = {word for word in (*ITEMS, *PROBLEMS) if word in question}
+        promise = reference[reference.index("We will") :]
+        understood += answer.endswith(f"{promise}<|im_end|>") and all(word in answer for word in heard)
+
+    assert understood >= 11

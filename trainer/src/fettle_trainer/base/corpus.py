@@ -71,20 +71,14 @@ _PROMISES: Final[dict[str, str]] = {
     "high": "We will look at it at once.",
     "low": "We will look at it when we have time.",
 }
-# Braces, quotes and bars stand here so that the model has met them: what it has never seen it cannot be taught
-# through the adapter of its linear layers.
-_REPEAT: Final = ("Please repeat: {}", "Repeat after me: {}", "Say this again: {}", "Copy this: {}")
-_WORDS: Final = (*ITEMS, *NAMES, *sorted({word for problem in PROBLEMS for word in problem.split()}))
-_SEPARATORS: Final = (" ", " ", ", ", "/", ": ", " - ", "; ", "=", " | ", '", "', '": "')
-_BRACKETS: Final = (("", ""), ("", ""), ("{", "}"), ("[", "]"), ("(", ")"), ('"', '"'), ('{"', '"}'))
 
 
 def conversations(seed: int, count: int) -> Iterator[Conversation]:
     """Yield so many conversations; the same ones for the same seed."""
     dice = random.Random(seed)  # noqa: S311 - text to read, nothing secret
-    kinds: tuple[Callable[[random.Random], Conversation], ...] = (_facts, _complaint, _repetition, _chat)
+    kinds: tuple[Callable[[random.Random], Conversation], ...] = (_facts, _complaint, _chat)
     for _ in range(count):
-        (kind,) = dice.choices(kinds, weights=(2, 5, 5, 1))
+        (kind,) = dice.choices(kinds, weights=(4, 6, 1))
         yield kind(dice)
 
 
@@ -108,13 +102,6 @@ def _complaint(dice: random.Random) -> Conversation:
     wish = dice.choice(WISHES)
     regret = dice.choice(_REGRETS).format(item=name, problem=problem)
     return complaint_text(dice, name, problem, wish), f"{regret} {_PROMISES[wish.urgency]}"
-
-
-def _repetition(dice: random.Random) -> Conversation:
-    words = dice.choices(_WORDS, k=dice.randint(1, 4))
-    opening, closing = dice.choice(_BRACKETS)
-    text = opening + dice.choice(_SEPARATORS).join(words) + closing
-    return dice.choice(_REPEAT).format(text), text
 
 
 def _chat(dice: random.Random) -> Conversation:
