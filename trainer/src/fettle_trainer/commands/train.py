@@ -13,7 +13,6 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from fettle_trainer.atomic import write_atomically
@@ -21,9 +20,9 @@ from fettle_trainer.commands.run_file import allowed_networks, load_run
 from fettle_trainer.commands.terminal import answer, tell
 from fettle_trainer.config.exit_codes import ExitCode
 from fettle_trainer.config.outcome import Outcome
-from fettle_trainer.durable.launch import Children, plan_gang, run_gang
+from fettle_trainer.durable.launch import Children, plan_gang, run_gang, run_reporting
 from fettle_trainer.durable.termination import render_outcome, termination_log, write_termination_message
-from fettle_trainer.durable.verdict import REPORTS_VARIABLE, Verdict, judge, read_reports, write_report
+from fettle_trainer.durable.verdict import REPORTS_VARIABLE, Verdict, write_report
 from fettle_trainer.train.ending import failed_outcome, verdict_of
 from fettle_trainer.train.folders import run_folders
 
@@ -112,19 +111,17 @@ def _with_ranks(file: Path, config: RunConfig) -> Outcome:
     """Supervise: prepare once on this node, run the gang, and finish on the first node."""
     plan = plan_gang(config.distributed, os.environ)
     with Children().listening() as children:
-        _require_success(_run_child(children, "prepare", file))
+        _require_success(_run_child(children, "prepare", file, plan.shutdown_timeout_s))
         _require_success(run_gang(plan, _program("steps", file), children, os.environ))
         if plan.node_rank > 0:
             return Outcome(outcome="succeeded")
-        _require_success(_run_child(children, "finish", file))
+        _require_success(_run_child(children, "finish", file, plan.shutdown_timeout_s))
     return Outcome.model_validate_json(_outcome_file(config).read_bytes())
 
 
-def _run_child(children: Children, phase: str, file: Path) -> Verdict:
-    with TemporaryDirectory(prefix="fettle-phase-") as folder:
-        command = [sys.executable, *_program(phase, file)]
-        returncode = children.run(command, {**os.environ, REPORTS_VARIABLE: folder})
-        return judge(read_reports(Path(folder)), range(1), returncode)
+def _run_child(children: Children, phase: str, file: Path, patience_s: float) -> Verdict:
+    command = [sys.executable, *_program(phase, file)]
+    return run_reporting(command, range(1), children, os.environ, patience_s)
 
 
 def _program(phase: str, file: Path) -> list[str]:

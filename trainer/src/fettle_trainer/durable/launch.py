@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
+from fettle_trainer.config.exit_codes import ExitCode
 from fettle_trainer.durable.verdict import REPORTS_VARIABLE, Verdict, judge, read_reports
 from fettle_trainer.errors import IncompleteError, WrongInputError
 
@@ -93,6 +94,7 @@ class Children:
 
     def __init__(self) -> None:
         self.requested: signal.Signals | None = None
+        self._requested_at = 0.0
         self._child: subprocess.Popen[bytes] | None = None
 
     @contextmanager
@@ -119,6 +121,10 @@ class Children:
             finally:
                 self._child = None
 
+    def ended_within(self, seconds: float) -> bool:
+        """Whether less than that has passed since the stop was requested: nobody had to be killed."""
+        return time.monotonic() - self._requested_at < seconds
+
     def _asked(self) -> signal.Signals | None:
         return self.requested
 
@@ -126,6 +132,7 @@ class Children:
         child = self._child
         if self.requested is None:
             self.requested = signal.Signals(number)
+            self._requested_at = time.monotonic()
             if child is not None:
                 child.send_signal(number)
         elif child is not None:
@@ -141,12 +148,32 @@ def run_gang(
     """Start this node's ranks, wait for their end and return the one verdict over them."""
     if plan.nodes > 1:
         wait_for_name(plan.master_address)
+    threads = max(1, (os.cpu_count() or 1) // plan.processes_per_node)
+    # Where nothing is said torchrun gives each rank a single thread, whatever the machine has.
+    settings = {"OMP_NUM_THREADS": str(threads), **environment}
+    command = torchrun_command(plan, program)
+    return run_reporting(command, plan.ranks_here, children, settings, plan.shutdown_timeout_s)
+
+
+def run_reporting(
+    command: Sequence[str],
+    ranks: range,
+    children: Children,
+    environment: Mapping[str, str],
+    patience_s: float,
+) -> Verdict:
+    """Run a child whose ranks report their end, and return the verdict over the reports."""
     with TemporaryDirectory(prefix="fettle-ranks-") as folder:
-        threads = max(1, (os.cpu_count() or 1) // plan.processes_per_node)
-        # Where nothing is said torchrun gives each rank a single thread, whatever the machine has.
-        settings = {"OMP_NUM_THREADS": str(threads), **environment, REPORTS_VARIABLE: folder}
-        returncode = children.run(torchrun_command(plan, program), settings)
-        return judge(read_reports(Path(folder)), plan.ranks_here, returncode)
+        returncode = children.run(command, {**environment, REPORTS_VARIABLE: folder})
+        reports = read_reports(Path(folder))
+    if children.requested is not None and not reports and children.ended_within(patience_s):
+        # The signal came while the interpreters were still loading their libraries.
+        return Verdict(
+            ExitCode.STOPPED,
+            "Stopped",
+            f"The run was stopped by {children.requested.name} before it had anything new to save.",
+        )
+    return judge(reports, ranks, returncode)
 
 
 def wait_for_name(
