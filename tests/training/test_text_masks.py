@@ -143,7 +143,7 @@ def test_the_tokens_are_those_that_the_model_is_prompted_with(tokenizer: PreTrai
     asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     whole = tokenizer.apply_chat_template([*messages, says("A machine.")], return_dict=False)
 
-    encoder = Encoder(tokenizer, "chat", "auto", ())
+    encoder = Encoder(tokenizer, "chat")
 
     assert encoder.prompt(row).input_ids == asked
     ids = encoder.encode(row).input_ids
@@ -205,7 +205,7 @@ def test_words_before_a_call_are_trained_with_it(tokenizer: PreTrainedTokenizerF
 def test_tools_that_a_template_cannot_show_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     row = chat(user("Pod 1?"), says("It runs."), tools=[TOOL])
     with pytest.raises(RowError, match="cannot show tools") as caught:
-        Encoder(tokenizer, "chat", "auto", ()).encode(row)
+        Encoder(tokenizer, "chat").encode(row)
     assert caught.value.code == FindingCode.TEMPLATE_REFUSED
 
 
@@ -233,7 +233,7 @@ def test_what_a_template_refuses_is_a_bad_row(
     turns: list[dict[str, Any]], tokenizer: PreTrainedTokenizerFast
 ) -> None:
     with pytest.raises(RowError, match="must alternate"):
-        Encoder(tokenizer, "chat", "auto", ()).encode(chat(*turns))
+        Encoder(tokenizer, "chat").encode(chat(*turns))
 
 
 def test_text_that_looks_like_a_turn_does_not_move_the_mask(tiny: Tiny) -> None:
@@ -322,6 +322,23 @@ def test_without_a_chat_template_an_answer_follows_its_prompt_and_ends_with_eos(
     assert found.ids[: len(tokenizer(prompt)["input_ids"])] == tokenizer(prompt)["input_ids"]
 
 
+def test_rows_tokenised_together_are_those_tokenised_alone(tiny: Tiny) -> None:
+    tokenizer = load_tokenizer(tiny("llama"))
+    tokenizer.chat_template = None
+    encoder = Encoder(tokenizer, "prompt-completion")
+    # Every other prompt ends within what would be one token with the answer.
+    pairs = [{"prompt": f"Q{n}:" + " " * (n % 2), "completion": " A unit."[n % 2 :]} for n in range(6)]
+    rendered = [encoder.rendered(example(pair)) for pair in pairs]
+
+    together = encoder.rows(rendered)
+
+    for row, alone in zip(together, (encoder.rows([one])[0] for one in rendered), strict=True):
+        assert row.input_ids.tolist() == alone.input_ids.tolist()
+        assert row.trained.tolist() == alone.trained.tolist()
+        assert row.prompt_length == alone.prompt_length
+    assert tokenizer.decode(together[3].input_ids) == "<|begin_of_text|>Q3: A unit.<|eot_id|>"
+
+
 @pytest.mark.parametrize("text", ["A pod is a unit.", "<|begin_of_text|>A pod is a unit."])
 def test_a_text_is_trained_whole_between_one_bos_and_eos(text: str, tiny: Tiny) -> None:
     found = Trained(load_tokenizer(tiny("llama")), example({"text": text}), "text")
@@ -372,21 +389,21 @@ def test_a_template_that_hides_the_answers_is_refused(template: str, sentence: s
     tokenizer = load_tokenizer(tiny("qwen2"))
     tokenizer.chat_template = template
     with pytest.raises((RowError, WrongInputError), match=sentence):
-        Encoder(tokenizer, "chat", "auto", ()).encode(chat(user("a pod?"), says("A unit.")))
+        Encoder(tokenizer, "chat").encode(chat(user("a pod?"), says("A unit.")))
 
 
 def test_a_template_that_doubles_bos_is_refused(tiny: Tiny) -> None:
     tokenizer = load_tokenizer(tiny("llama"))
     tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
     with pytest.raises(WrongInputError, match="2 times"):
-        Encoder(tokenizer, "chat", "auto", ())
+        Encoder(tokenizer, "chat")
 
 
 def test_conversations_need_a_chat_template(tiny: Tiny) -> None:
     tokenizer = load_tokenizer(tiny("qwen2"))
     tokenizer.chat_template = None
     with pytest.raises(WrongInputError, match="no chat template"):
-        Encoder(tokenizer, "chat", "auto", ())
+        Encoder(tokenizer, "chat")
 
 
 @pytest.mark.parametrize("spoil", ["code", "auto_map", "no tokenizer", "broken tokenizer", "no folder"])

@@ -1,25 +1,22 @@
-"""From examples to token ids, and which of them are trained."""
+"""From examples to token ids, and which of them are trained: the rendering of every format."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
-
-import numpy as np
 
 from fettle_trainer.errors import WrongInputError
 from fettle_trainer.text.answers import AnswerFinder
 from fettle_trainer.text.template import chat_template
+from fettle_trainer.text.tokens import Rendered, RowTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tokenizers import Encoding
     from transformers import PreTrainedTokenizerBase
 
     from fettle_trainer.config.dataset import RowFormat
     from fettle_trainer.data.examples import Example, Turn
-    from fettle_trainer.text.template import Span
+    from fettle_trainer.text.tokens import EncodedRow
 
 TrainOn = Literal["auto", "assistant", "completion", "all"]
 
@@ -44,30 +41,6 @@ class Prompt(NamedTuple):
     label: str | None
 
 
-class Rendered(NamedTuple):
-    """One row as text, with the places that decide about its tokens."""
-
-    text: str
-    trained: tuple[Span, ...]
-    answer: int
-    """Where the last answer begins; the tokens before it are the prompt."""
-    cuts: tuple[int, ...]
-    """Where no token may reach across, because what stands before is tokenised alone when the model generates."""
-    reference: str
-    begins: bool
-    """Whether BOS is put before it, because nothing in the text is one."""
-    ends: bool
-    """Whether EOS is put behind it, as a trained token."""
-
-
-class EncodedRow(NamedTuple):
-    """One row as arrays."""
-
-    input_ids: np.ndarray
-    trained: np.ndarray
-    prompt_length: int
-
-
 class Encoder:
     """Renders and tokenises the rows of one format with one tokenizer."""
 
@@ -76,19 +49,15 @@ class Encoder:
         tokenizer: PreTrainedTokenizerBase,
         row_format: RowFormat,
         train_on: TrainOn = "auto",
-        labels: tuple[str, ...] = (),
     ) -> None:
         self.template = chat_template(tokenizer) if row_format != "text" else None
-        self.labels = labels
-        self._tokenizer = tokenizer
         self._format = row_format
         self._train_on = _checked(train_on, row_format)
-        self._bos: int | None = _own_bos(tokenizer)
-        self._eos: int | None = tokenizer.eos_token_id
+        self._row_tokens = RowTokenizer(tokenizer)
         if self.template is None and row_format in _CONVERSATIONS:
             msg = "The model has no chat template, which conversations need. Use a chat model, or prompts and completions."
             raise WrongInputError("TemplateMissing", msg, "model.path")
-        if self.template is None and self._eos is None:
+        if self.template is None and tokenizer.eos_token_id is None:
             msg = "The tokenizer names no eos_token, so the model could not learn where an answer ends. Name one."
             raise WrongInputError("TokenizerInvalid", msg, "model.path")
         self._answers = AnswerFinder(self.template, _control_tokens(tokenizer)) if self.template else None
@@ -124,8 +93,7 @@ class Encoder:
 
     def rows(self, rendered: Sequence[Rendered]) -> list[EncodedRow]:
         """Tokenise many rows at once, which is several times faster than one by one."""
-        encodings = self._backend_batch([row.text for row in rendered])
-        return [self._row(row, encoding) for row, encoding in zip(rendered, encodings, strict=True)]
+        return self._row_tokens.rows(rendered)
 
     def _plain(self, parts: tuple[str, str]) -> Rendered:
         asked, answer = parts
@@ -151,49 +119,6 @@ class Encoder:
         reference = finder.words(text, last)
         return Rendered(text, spans, last.asked, cuts, reference, begins=False, ends=ends)
 
-    def _row(self, rendered: Rendered, encoding: Encoding) -> EncodedRow:
-        if any(_straddled(encoding, rendered.text, cut) for cut in rendered.cuts):
-            return self._finished(rendered, *self._in_pieces(rendered))
-        ids = np.asarray(encoding.ids, dtype=np.int32)
-        trained = np.zeros(len(ids), dtype=bool)
-        for start, end in rendered.trained:
-            trained[_token_at(encoding, start, end) : _token_at(encoding, end, len(rendered.text))] = True
-        return self._finished(
-            rendered, ids, trained, _token_at(encoding, rendered.answer, len(rendered.text))
-        )
-
-    def _in_pieces(self, rendered: Rendered) -> tuple[np.ndarray, np.ndarray, int]:
-        """Tokenise each answer apart from its prompt, as the prompt stands alone when the model generates."""
-        ends = (end for _, end in rendered.trained)
-        bounds = sorted({0, len(rendered.text), *rendered.cuts, *ends})
-        pieces = list(pairwise(bounds))
-        encodings = self._backend_batch([rendered.text[start:end] for start, end in pieces])
-        ids = [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
-        inside = [any(a <= start < b for a, b in rendered.trained) for start, _ in pieces]
-        trained = [np.full(len(part), flag) for part, flag in zip(ids, inside, strict=True)]
-        before = sum(
-            len(part) for part, (start, _) in zip(ids, pieces, strict=True) if start < rendered.answer
-        )
-        return np.concatenate(ids), np.concatenate(trained), before
-
-    def _finished(
-        self, rendered: Rendered, ids: np.ndarray, trained: np.ndarray, prompt_length: int
-    ) -> EncodedRow:
-        if rendered.begins and self._bos is not None and (not len(ids) or ids[0] != self._bos):
-            ids, trained = np.insert(ids, 0, self._bos), np.insert(trained, 0, values=False)
-            prompt_length += 1
-        if rendered.ends and self._eos is not None and (not len(ids) or ids[-1] != self._eos):
-            ids, trained = np.append(ids, np.int32(self._eos)), np.append(trained, values=True)
-        trained[:1] = False
-        return EncodedRow(ids, trained, max(prompt_length, 1))
-
-    def _backend_batch(self, texts: list[str]) -> list[Encoding]:
-        # The Rust tokenizer itself: the wrapper around it turns every offset into a Python object.
-        encodings: list[Encoding] = self._tokenizer.backend_tokenizer.encode_batch(
-            texts, add_special_tokens=False
-        )
-        return encodings
-
 
 def _checked(train_on: TrainOn, row_format: RowFormat) -> TrainOn:
     if row_format == "text" and train_on in {"assistant", "completion"}:
@@ -215,34 +140,6 @@ def _middle(text: str) -> int:
     return half if space < 0 else space
 
 
-def _own_bos(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the BOS token if the tokenizer begins a text with it."""
-    begun = tokenizer("a")["input_ids"]
-    bos: int | None = tokenizer.bos_token_id
-    return bos if bos is not None and begun[:1] == [bos] else None
-
-
 def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
     added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     return frozenset(added | set(tokenizer.all_special_tokens))
-
-
-def _straddled(encoding: Encoding, text: str, cut: int) -> bool:
-    """Say whether one token reaches from before the cut to behind it."""
-    if not 0 < cut < len(text):
-        return False
-    at = encoding.char_to_token(cut)
-    if at is None:
-        return False
-    start, _ = encoding.token_to_chars(at)
-    # Some tokenizers leave a leading space out of a token's offsets although it belongs to the token.
-    return start < cut or (text[cut - 1].isspace() and encoding.char_to_token(cut - 1) is None)
-
-
-def _token_at(encoding: Encoding, start: int, end: int) -> int:
-    """Return the first token that begins at a place of the text or behind it."""
-    for place in range(start, end):
-        token = encoding.char_to_token(place)
-        if token is not None:
-            return int(token)
-    return len(encoding.ids)

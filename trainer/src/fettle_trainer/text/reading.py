@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from fettle_trainer.data.examples import Example
     from fettle_trainer.data.rowset import Place
     from fettle_trainer.data.split import Split
-    from fettle_trainer.text.encode import Rendered
     from fettle_trainer.text.store import TokenWriter
+    from fettle_trainer.text.tokens import Rendered
 
 _BATCH_ROWS: Final = 1024
 _BATCH_CHARACTERS: Final = 2**18

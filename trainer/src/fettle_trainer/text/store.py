@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fettle_trainer.data.rowset import Place
-    from fettle_trainer.text.encode import EncodedRow
+    from fettle_trainer.text.tokens import EncodedRow
 
 FORMAT_VERSION: Final = 1
 
