@@ -201,3 +201,16 @@ def test_the_guide_explains_every_field_of_the_report_and_every_metric() -> None
     guide = (Path(__file__).parents[2] / "docs" / "guides" / "results.md").read_text()
     fields = {field.alias or name for name, field in ProgressReport.model_fields.items()} - {"updatedAt"}
     assert [name for name in sorted(fields | set(get_args(MetricName))) if f"`{name}`" not in guide] == []
+
+
+def test_a_cluster_of_ipv6_is_served_where_the_machine_can() -> None:
+    with ProgressServer(Board(), Address("::1", 0), lambda _: None) as server:
+        assert (server.port is not None) == _has_ipv6()
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True

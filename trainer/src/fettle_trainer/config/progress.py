@@ -10,7 +10,7 @@ Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
-Phase = Literal["preparing", "training", "evaluating", "saving", "exporting", "done"]
+Phase = Literal["preparing", "training", "evaluating", "exporting", "done"]
 """What the process is busy with. The rates are those of training, whatever the phase."""
 
 

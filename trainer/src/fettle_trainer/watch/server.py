@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -91,6 +92,8 @@ class _Server(ThreadingHTTPServer):
             ),
             "/metrics": (CONTENT_TYPE_LATEST, exposition(board.read)),
         }
+        if ":" in address.host:
+            self.address_family = socket.AF_INET6
         super().__init__((address.host, address.port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
