@@ -188,6 +188,28 @@ def test_a_call_of_a_tool_is_trained_and_its_answer_is_not(
     assert "Running." in found.prompt
 
 
+def test_tools_and_calls_are_understood_however_they_are_written(tiny: Tiny) -> None:
+    tokenizer = load_tokenizer(tiny("qwen2"))
+    usual = chat(user("Pod 1?"), says("", tool_calls=[CALL]), tools=[TOOL])
+    as_text = chat(user("Pod 1?"), says("", tool_calls=[CALL]), tools=json.dumps([TOOL]))
+    legacy = chat(user("Pod 1?"), says("", function_call=CALL["function"]), tools=[TOOL])
+    assert Trained(tokenizer, usual).whole == Trained(tokenizer, as_text).whole
+    assert Trained(tokenizer, usual).whole == Trained(tokenizer, legacy).whole
+
+
+@pytest.mark.parametrize("tools", ["get", "[" * 100_000, '{"type": "function"}', '["get"]'])
+def test_tools_that_are_no_list_of_definitions_are_refused(tools: str, tiny: Tiny) -> None:
+    with pytest.raises(RowError, match="tool") as caught:
+        Encoder(load_tokenizer(tiny("qwen2")), "chat").encode(chat(user("a"), says("b"), tools=tools))
+    assert caught.value.code == FindingCode.WRONG_TYPE
+
+
+def test_arguments_that_are_no_object_stay_a_text(tiny: Tiny) -> None:
+    call = {"function": {"name": "get", "arguments": "[" * 100_000}}
+    found = Trained(load_tokenizer(tiny("qwen2")), chat(user("a"), says("", tool_calls=[call]), tools=[TOOL]))
+    assert found.spans[0].count("[") == 100_000
+
+
 @pytest.mark.parametrize("family", ["qwen2", "qwen3"])
 def test_words_before_a_call_are_trained_with_it(tokenizer: PreTrainedTokenizerFast) -> None:
     row = chat(

@@ -99,7 +99,7 @@ class _Conversation:
         calls = message.get("tool_calls")
         if calls is not None:
             _check_calls(calls, role)
-        calls = calls or message.get("function_call")
+        calls = calls or _legacy_call(message.get("function_call"), role)
         text = message.get(self._content)
         if not isinstance(text, str):
             text = self._text(text, may_be_missing=bool(calls))
@@ -197,6 +197,17 @@ def _check_calls(calls: object, role: str) -> None:
                 f"tool_calls[{index}]",
                 'A call is {"type": "function", "function": {"name": "…", "arguments": "…"}}.',
             )
+
+
+def _legacy_call(call: object, role: str) -> object:
+    """Accept the one call that a message could hold before there were tool_calls."""
+    if call is not None and not (role == "assistant" and isinstance(call, dict) and _is_function(call)):
+        refuse(
+            FindingCode.TOOL_CALL_INVALID,
+            "function_call",
+            'function_call is {"name": "…", "arguments": "…"}, on an assistant message. Better write tool_calls.',
+        )
+    return call
 
 
 def _is_function(function: dict[str, Any]) -> bool:

@@ -32,7 +32,7 @@ def tool_definitions(tools: Any) -> list[dict[str, Any]] | None:
         return None
     try:
         found = json.loads(tools) if isinstance(tools, str) else tools
-    except ValueError:
+    except (ValueError, RecursionError):
         refuse(
             FindingCode.WRONG_TYPE,
             "tools",
@@ -66,7 +66,7 @@ def _function(function: dict[str, Any]) -> dict[str, Any]:
         # OpenAI writes the arguments as JSON text; templates print objects, and would quote a text once more.
         try:
             parsed = json.loads(arguments)
-        except ValueError:
+        except (ValueError, RecursionError):
             parsed = None
         arguments = parsed if isinstance(parsed, dict) else arguments
     return {**function, "arguments": arguments}
