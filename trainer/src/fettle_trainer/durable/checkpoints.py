@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -115,6 +116,13 @@ class CheckpointStore:
         return max(
             (step for step in self._steps() if (self.path(step) / RECORD_NAME).is_file()), default=None
         )
+
+    def newest_facts(self) -> CheckpointFacts | None:
+        """Return what the newest readable record says, for a report; its files are not looked at."""
+        for step in sorted(self._steps(), reverse=True):
+            with suppress(TornCheckpointError):
+                return _read_record(self.path(step)).facts
+        return None
 
     def verified(self, step: int) -> Checkpoint:
         """Read every byte of a checkpoint; raise TornCheckpointError if it is not what was written."""

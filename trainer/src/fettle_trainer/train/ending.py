@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, Literal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from fettle_trainer import strict_json
 from fettle_trainer.config.exit_codes import ExitCode
 from fettle_trainer.config.outcome import Outcome, OutcomeError
 from fettle_trainer.durable.checkpoints import CheckpointStore
 from fettle_trainer.durable.verdict import Verdict
 from fettle_trainer.errors import RunError
+from fettle_trainer.strict_json import StrictJsonError
 from fettle_trainer.train.folders import run_folders
 
 if TYPE_CHECKING:
@@ -40,13 +43,21 @@ def failed_outcome(verdict: Verdict, config: RunConfig | None) -> Outcome:
     return Outcome(
         outcome=_ENDINGS.get(verdict.exit_code, "failed"),
         error=error,
-        checkpoint_step=None if config is None else _newest_step(config),
+        **({} if config is None else _so_far(config)),
     )
 
 
-def _newest_step(config: RunConfig) -> int | None:
-
-    return CheckpointStore(run_folders(config.output).checkpoints).newest_step()
+def _so_far(config: RunConfig) -> dict[str, Any]:
+    """Return how far the run has come, from the files that it has left; it may have left none."""
+    folders = run_folders(config.output)
+    found: dict[str, Any] = {}
+    with suppress(OSError, StrictJsonError, KeyError):
+        settings = strict_json.loads(folders.resolved.read_bytes())
+        found |= {name: settings[name] for name in ("total_steps", "micro_batch_size")}
+    facts = CheckpointStore(folders.checkpoints).newest_facts()
+    if facts is not None:
+        found |= {"step": facts.step, "checkpoint_step": facts.step, "save_seconds": facts.save_seconds}
+    return found
 
 
 def _code(code: str) -> str:

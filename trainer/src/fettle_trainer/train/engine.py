@@ -76,6 +76,8 @@ def training_arguments(
         greater_is_better=False,
         save_strategy="steps",
         save_steps=resolved.save_every,
+        # Without it early stopping loses count whenever a run is interrupted.
+        restore_callback_states_from_checkpoint=True,
         average_tokens_across_devices=True,
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=torch.cuda.is_available(),
