@@ -40,12 +40,12 @@ def test_what_survives_damage_becomes_tokens_too(
     source = random.Random(20_261_121)  # noqa: S311 - test data
     originals = [case for case in SMALL if 0 < len(case.content) < 4096]
     tokenised = 0
-    for _ in range(500):
+    for _ in range(300):
         case = source.choice(originals)
         content = damaged(case.content, source.choice(originals).content, source)
         broken = replace(case, content=content, dataset={**case.dataset, "maxBadRows": 1000})
         tokenised += becomes_tokens(broken, tiny("qwen2"), tmp_path)
-    assert tokenised > 100
+    assert tokenised > 60
 
 
 def becomes_tokens(case: CorpusFile, model: Path, root: Path) -> bool:
