@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,8 @@ from fettle_trainer.export import flow
 from fettle_trainer.export.base_digest import model_digest, require_base, require_same_base
 from fettle_trainer.export.flow import check_exports, finish, stage
 from fettle_trainer.export.loading import load_merged
-from fettle_trainer.export.references import References
+from fettle_trainer.export.proof import prove
+from fettle_trainer.export.references import Reference, References, judge_answer
 from finished_runs import FinishedRun, adapted, finished_run, moved, run_config
 
 Tiny = Callable[[str], Path]
@@ -169,6 +171,37 @@ def test_an_export_that_is_not_the_trained_model_fails_the_run(
     assert caught.value.code == "ExportNotProven"
     assert "on held-out prompt 1, token " in caught.value.message
     assert released(run) == []
+
+
+@pytest.mark.parametrize("drift", [0.01, -0.01, math.nan])
+def test_a_drift_that_changes_no_token_fails_the_proof_too(tiny: Tiny, tmp_path: Path, drift: float) -> None:
+    run = run_of(tiny("llama"), tmp_path)
+    assert prove(run.model, run.references, 1e-3, run.tokenizer) == 0
+    *others, last = run.references.answers
+    moved_last = replace(last, log_probs=(*last.log_probs[:-1], last.log_probs[-1] + drift))
+    with pytest.raises(IncompleteError, match=f"prompt {len(others) + 1}, token {len(last.tokens)} "):
+        prove(run.model, References((*others, moved_last)), 1e-3, run.tokenizer)
+
+
+def test_only_where_the_trained_model_hesitated_another_token_may_lead(tiny: Tiny, tmp_path: Path) -> None:
+    run = run_of(tiny("llama"), tmp_path)
+    prompt = run.references.answers[0].prompt
+    runner_up = int(plain_logits_of(run, prompt)[-1].topk(2).indices[1])
+    judged = judge_answer(run.model, prompt, [runner_up])
+    assert judged.margins[0] < 0
+    for margin, passes in ((0.0, True), (0.5, False)):
+        answer = Reference(prompt, (runner_up,), judged.log_probs, (margin,))
+        if passes:
+            prove(run.model, References((answer,)), 1e-3, run.tokenizer)
+        else:
+            with pytest.raises(IncompleteError, match="it would say"):
+                prove(run.model, References((answer,)), 1e-3, run.tokenizer)
+
+
+def plain_logits_of(run: FinishedRun, prompt: tuple[int, ...]) -> torch.Tensor:
+    with torch.no_grad():
+        logits: torch.Tensor = run.model.eval()(input_ids=torch.tensor([prompt])).logits[0]
+    return logits
 
 
 def test_a_base_that_changed_since_the_training_fails_the_run(tiny: Tiny, tmp_path: Path) -> None:
