@@ -29,7 +29,7 @@ FOREIGN_LABELS = {"namespace", "le"}
 def known_series() -> dict[str, set[str]]:
     """Return every series of the operator with its labels; a histogram has three."""
     series: dict[str, set[str]] = defaultdict(set)
-    for metric in vars(Metrics()).values():
+    for metric in list(Metrics().registry._collector_to_names):
         if not hasattr(metric, "describe"):
             continue
         for family in metric.describe():

@@ -168,7 +168,21 @@ def test_the_operator_reaches_dns_and_the_api_server_and_is_reached_for_metrics_
     assert [[port["port"] for port in rule["ports"]] for rule in operator["egress"]] == [
         [53, 53],
         [443, 6443],
+        [9400],
     ]
+
+
+def test_trainers_meet_and_are_asked_and_download_and_nothing_else() -> None:
+    trainers = policy(render({"networkPolicy": {"downloadsFrom": []}}), "-trainers")
+
+    assert [(rule["ports"][0]["port"], len(rule["from"])) for rule in trainers["ingress"]] == [
+        (9400, 1),
+        (1024, 1),
+    ]
+    assert [rule["ports"][0]["port"] for rule in trainers["egress"]] == [1024, 53]
+    downloads = policy(render(), "-trainers")["egress"][-1]
+    assert [port["port"] for port in downloads["ports"]] == [80, 443]
+    assert "169.254.0.0/16" in downloads["to"][0]["ipBlock"]["except"]
 
 
 def test_a_tight_network_names_every_address_of_the_api_server() -> None:
@@ -176,9 +190,11 @@ def test_a_tight_network_names_every_address_of_the_api_server() -> None:
     values = {"networkPolicy": {"dns": [], "metricsFrom": [], "apiServer": {"ports": [6443], "cidrs": cidrs}}}
     operator = policy(render(values), "fettle-operator")
 
-    assert operator["egress"] == [
-        {"ports": [{"port": 6443, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": each}} for each in cidrs]}
-    ]
+    assert operator["egress"][0] == {
+        "ports": [{"port": 6443, "protocol": "TCP"}],
+        "to": [{"ipBlock": {"cidr": each}} for each in cidrs],
+    }
+    assert len(operator["egress"]) == 2, "the API server, and trainers"
     assert len(operator["ingress"][0]["from"]) == 1, "helm test is still let in"
 
 

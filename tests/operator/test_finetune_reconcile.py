@@ -65,6 +65,7 @@ class World:
     pods: Pods = field(default_factory=Pods)
     now: datetime = NOW
     failures: int = 0
+    metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
         self.cluster.now = lambda: self.now
@@ -76,7 +77,7 @@ class World:
         self.cluster.objects[ObjectRef(resource, "team", manifest["metadata"]["name"])] = manifest
 
     async def step(self) -> Outcome:
-        controller = FineTuneJobController(self.cluster, SETTINGS, self.desk)
+        controller = FineTuneJobController(self.cluster, SETTINGS, self.desk, self.metrics.jobs)
         result = await Pass(controller, self.cluster, Metrics(), lambda: self.now).run(TONE, self.failures)
         self.failures = self.failures + 1 if result.failed else 0
         assert not result.failed, self.cluster.objects[TONE].get("status")
@@ -522,7 +523,7 @@ async def test_a_namesake_of_somebody_else_is_left_alone(
 ) -> None:
     theirs = {"metadata": {"namespace": "team", "name": name, "uid": "theirs"}}
     world.put(resource, theirs)
-    controller = FineTuneJobController(world.cluster, SETTINGS, world.desk)
+    controller = FineTuneJobController(world.cluster, SETTINGS, world.desk, world.metrics.jobs)
 
     await Pass(controller, world.cluster, Metrics(), lambda: world.now).run(TONE, 0)
 
@@ -593,3 +594,19 @@ async def test_events_tell_of_each_transition_once(world: World) -> None:
 
     reasons = sorted(event["reason"] for event in world.all(EVENTS))
     assert reasons == ["DatasetValid", "Queued", "Running", "Validating"]
+
+
+async def test_a_jobs_numbers_are_shown_until_it_is_gone(world: World) -> None:
+    await world.pass_check()
+    world.run_pods()
+    world.pods.answer = json.dumps({"phase": "training", "step": 3, "totalSteps": 20, "loss": 2.0}).encode()
+    await world.settle()
+    labels = {"target_namespace": "team", "name": "tone"}
+
+    def shown(name: str, **more: str) -> float | None:
+        return world.metrics.registry.get_sample_value(f"fettle_finetunejob_{name}", {**labels, **more})
+
+    assert (shown("loss"), shown("step"), shown("attempts")) == (2.0, 3.0, 1.0)
+    assert (shown("phase", phase="Running"), shown("phase", phase="Queued")) == (1.0, None)
+    world.metrics.jobs.keep_only([])
+    assert (shown("loss"), shown("phase", phase="Running")) == (None, None)

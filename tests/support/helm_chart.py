@@ -100,5 +100,9 @@ def pods(manifests: Iterable[Manifest]) -> Iterator[tuple[str, Manifest, Manifes
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Tell whether a selector of labels alone matches."""
-    assert set(selector) <= {"matchLabels"}
-    return dict(selector.get("matchLabels", {})).items() <= dict(labels).items()
+    assert set(selector) <= {"matchLabels", "matchExpressions"}
+    expressions = selector.get("matchExpressions", [])
+    assert {each["operator"] for each in expressions} <= {"In"}
+    return bool(selector.get("matchLabels", {}).items() <= labels.items()) and all(
+        labels.get(each["key"]) in each["values"] for each in expressions
+    )

@@ -9,7 +9,7 @@ from fettle_operator.jobs import Attempt, is_waiting
 from fettle_operator.labels import TEMPLATE_HASH
 from fettle_operator.ownership import is_owned_by
 from fettle_operator.pods import Obstacle, obstacle_of, refusal_of
-from fettle_operator.resources import EVENTS, ApiResource, Manifest, ref_of
+from fettle_operator.resources import EVENTS, JOBS, ApiResource, Manifest, ref_of
 
 __all__ = ["LOOK_S", "age_s", "create", "look_again_s", "obstacle_of_attempt", "repair_job"]
 
@@ -31,8 +31,8 @@ async def create(cluster: Cluster, resource: ApiResource, manifest: Manifest, ow
                 f"{resource.kind} {manifest['metadata']['name']} exists already and does not belong to this "
                 f"{owner.get('kind', 'object')}; delete or rename that {resource.kind}"
             ) from error
-        # Ours, but without the labels by which it would have been found.
-        if not holds({"metadata": {"labels": manifest["metadata"]["labels"]}}, taken):
+        # Ours, but perhaps without the labels by which a Job is found.
+        if resource == JOBS and not holds({"metadata": {"labels": manifest["metadata"]["labels"]}}, taken):
             await cluster.apply(resource, manifest, taken)
 
 

@@ -24,7 +24,6 @@ class Reason(StrEnum):
     """Nothing lies at the path yet; it is looked for again and again."""
     RETRYING = "Retrying"
     SOURCE_NOT_SUPPORTED = "SourceNotSupported"
-    WAITING_FOR_FINE_TUNE_JOB = "WaitingForFineTuneJob"
 
     # Adapter: who needs it
     IN_USE = "InUse"

@@ -103,6 +103,20 @@ async def test_a_sound_adapter_becomes_ready_and_then_nothing_is_written(world: 
     assert len(world.cluster.writes()) == writes
 
 
+async def test_an_adapter_that_a_job_made_says_which() -> None:
+    owner = {"kind": "FineTuneJob", "name": "tone", "uid": "job-uid", "controller": True}
+    world = World()
+    world.put(ADAPTERS, adapter(metadata={"ownerReferences": [owner]}))
+    world.put(CLAIMS, {"metadata": {"namespace": "team", "name": "store"}})
+    await world.step()
+    world.end_job(**terminated(0, json.dumps(REPORT)))
+
+    await world.step()
+
+    assert world.status["producedBy"] == {"name": "tone", "uid": "job-uid"}
+    AdapterStatus.model_validate(world.status)
+
+
 async def test_a_settled_adapter_costs_one_read(world: World) -> None:
     await world.step()
     world.end_job(**terminated(0, json.dumps(REPORT)))

@@ -11,18 +11,28 @@ from faults.upstream import Upstream
 from fettle_operator.labels import MANAGED_SELECTOR
 from fettle_operator.resources import JOBS, PODS
 
-__all__ = ["Ends", "NodeStub", "Play", "Waits"]
+__all__ = ["Ends", "NodeStub", "Play", "Runs", "Waits"]
 
 _MERGE = "application/merge-patch+json"
 
 
 @dataclass(frozen=True)
 class Ends:
-    """The container runs and ends."""
+    """The containers of all pods run and end; the first pod speaks for all."""
 
     exit_code: int
     message: str = ""
     reason: str = ""
+    conditions: tuple[dict[str, Any], ...] = ()
+    """Of the first pod, such as DisruptionTarget."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The containers run until the Job is deleted, or until the play says otherwise when the Job changes."""
+
+    address: str = ""
+    """Where the first pod can be asked."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ class Waits:
     status: dict[str, Any] = field(default_factory=dict)
 
 
-Play = Callable[[dict[str, Any]], Ends | Waits | None]
+Play = Callable[[dict[str, Any]], Ends | Runs | Waits | None]
 """What happens to a Job; None leaves it without a pod."""
 
 
@@ -50,38 +60,39 @@ class NodeStub:
             JOBS.path(self._namespace), {"labelSelector": MANAGED_SELECTOR}
         ):
             job = event["object"]
-            if (
-                event["type"] != "DELETED"
-                and not job.get("status", {}).get("conditions")
-                and not _suspended(job)
-            ):
+            if event["type"] == "DELETED":
+                await self._collect(job)
+            elif not job.get("status", {}).get("conditions") and not _suspended(job):
                 await self._advance(job)
 
     async def _advance(self, job: dict[str, Any]) -> None:
         part = self.play(job)
         if part is None:
             return
-        pod = await self._pod_of(job)
+        pods = [await self._pod_of(job, index) for index in range(job["spec"].get("completions", 1))]
         if isinstance(part, Waits):
-            await self._set_pod(pod, {"phase": "Pending", **part.status})
+            for pod in pods:
+                await self._set_pod(pod, {"phase": "Pending", **part.status})
             return
-        await self._set_pod(pod, {"phase": "Running"})
-        ended = {"exitCode": part.exit_code, "message": part.message, "reason": part.reason or _word(part)}
-        state = {"name": "verify", "image": "stub", "imageID": "", "ready": False, "restartCount": 0}
-        phase = "Succeeded" if part.exit_code == 0 else "Failed"
-        await self._set_pod(
-            pod, {"phase": phase, "containerStatuses": [{**state, "state": {"terminated": ended}}]}
-        )
+        began = _now()
+        for index, pod in enumerate(pods):
+            await self._set_pod(pod, _running(pod, began, getattr(part, "address", "") if index == 0 else ""))
+        if isinstance(part, Runs):
+            return
+        for index, pod in enumerate(pods):
+            await self._set_pod(pod, _ended(pod, part, began, first=index == 0))
         await self._set_job(job, _succeeded() if part.exit_code == 0 else _failed())
 
-    async def _pod_of(self, job: dict[str, Any]) -> dict[str, Any]:
+    async def _pod_of(self, job: dict[str, Any], index: int) -> dict[str, Any]:
         metadata, template = job["metadata"], job["spec"]["template"]
         owner = {"apiVersion": "batch/v1", "kind": "Job", "name": metadata["name"], "uid": metadata["uid"]}
+        mark = f"-{index}" if index else ""
         pod = {
             "metadata": {
                 # A Job that was made anew under the same name has another UID, hence another pod.
-                "name": f"{metadata['name'][:50]}-{metadata['uid'][:5]}",
+                "name": f"{metadata['name'][:50]}-{metadata['uid'][:5]}{mark}",
                 "labels": template["metadata"]["labels"],
+                "annotations": {"batch.kubernetes.io/job-completion-index": str(index)},
                 "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
             },
             "spec": template["spec"],
@@ -94,6 +105,15 @@ class NodeStub:
         found: dict[str, Any] = made
         return found
 
+    async def _collect(self, job: dict[str, Any]) -> None:
+        """Do the garbage collector's work for the pods of a Job that is gone."""
+        code, found = await self._upstream.json("GET", PODS.path(self._namespace))
+        for pod in found.get("items", []) if code == 200 else []:
+            owners = pod["metadata"].get("ownerReferences", [])
+            if any(owner["uid"] == job["metadata"]["uid"] for owner in owners):
+                path = PODS.path(self._namespace, pod["metadata"]["name"])
+                await self._upstream.json("DELETE", path, {"gracePeriodSeconds": 0})
+
     async def _set_pod(self, pod: dict[str, Any], status: dict[str, Any]) -> None:
         path = PODS.path(self._namespace, pod["metadata"]["name"], "status")
         await self._upstream.json("PATCH", path, {"status": status}, _MERGE)
@@ -105,6 +125,43 @@ class NodeStub:
         if code >= 400 and code != 404:
             raise AssertionError(f"the Job's status was refused: {json.dumps(reply)}")
         await asyncio.sleep(0)
+
+
+def _container(pod: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    name = pod["spec"]["containers"][0]["name"]
+    return {
+        "name": name,
+        "image": "stub",
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "state": state,
+    }
+
+
+def _running(pod: dict[str, Any], began: str, address: str) -> dict[str, Any]:
+    told = {"podIP": address, "podIPs": [{"ip": address}]} if address else {}
+    return {
+        "phase": "Running",
+        "containerStatuses": [_container(pod, {"running": {"startedAt": began}})],
+        **told,
+    }
+
+
+def _ended(pod: dict[str, Any], part: Ends, began: str, *, first: bool) -> dict[str, Any]:
+    ended = {
+        "exitCode": part.exit_code,
+        "message": part.message if first else "",
+        "reason": part.reason or _word(part),
+        "startedAt": began,
+        "finishedAt": _now(),
+    }
+    conditions = {"conditions": list(part.conditions)} if first and part.conditions else {}
+    return {
+        "phase": "Succeeded" if part.exit_code == 0 else "Failed",
+        "containerStatuses": [_container(pod, {"terminated": ended})],
+        **conditions,
+    }
 
 
 def _suspended(job: dict[str, Any]) -> bool:

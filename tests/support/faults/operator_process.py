@@ -18,6 +18,12 @@ _REPOSITORY = Path(__file__).parents[3]
 _SOURCES = ("operator/src", "trainer/src")
 
 
+_PROFILE = {
+    "images": {"trainer": "registry.fettle.dev/trainer:test", "server": "registry.fettle.dev/server:test"},
+    "resources": {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"cpu": "4", "memory": "8Gi"}},
+}
+
+
 def configuration(namespace: str, resync_s: float = 1.0, **more: Any) -> dict[str, Any]:
     """Return a configuration file for one namespace with short timers."""
     return {
@@ -26,6 +32,7 @@ def configuration(namespace: str, resync_s: float = 1.0, **more: Any) -> dict[st
         "backoff": {"initialSeconds": 0.3, "maxSeconds": 1.0},
         "log": {"level": "info", "format": "text"},
         "verifier": {"image": "registry.fettle.dev/operator:test"},
+        "profiles": {"cpu": _PROFILE},
         **more,
     }
 

@@ -13,7 +13,7 @@ from fettle_operator.conditions import READY, RECONCILING, STALLED, Condition, f
 from fettle_operator.engine.report import Report
 from fettle_operator.pods import Obstacle
 from fettle_operator.reasons import Reason
-from fettle_operator.resources import Manifest
+from fettle_operator.resources import FINETUNEJOBS, Manifest
 from fettle_trainer.config.verification import VerifiedAdapter
 
 __all__ = [
@@ -51,11 +51,13 @@ def settled(status: Manifest, verdict: Verdict, users: Sequence[User]) -> Report
     return _report(_own_fields(status), _of_verdict(verdict), users)
 
 
-def judged(finding: Verified | Refused, spec: AdapterSpec, users: Sequence[User]) -> Report:
-    """Report what an attempt has found out for good."""
+def judged(
+    finding: Verified | Refused, spec: AdapterSpec, users: Sequence[User], maker: Manifest | None = None
+) -> Report:
+    """Report what an attempt has found out for good; `maker` is the object that owns the Adapter."""
     if isinstance(finding, Refused):
         return _refused(finding.message, {}, users)
-    facts = _facts(finding.adapter, spec)
+    facts = _facts(finding.adapter, spec) | _produced_by(maker)
     if complaint := _unexpected(finding.adapter, spec):
         return _refused(complaint, facts, users)
     sentence = f"{finding.adapter.file_count} files, {finding.adapter.size_bytes} bytes, verified"
@@ -96,10 +98,11 @@ def unsupported(spec: AdapterSpec, users: Sequence[User]) -> Report | None:
         return _report({"phase": "Failed"}, (ready, _unknown(ready), _stalled(ready)), users)
     if source.fine_tune_job is not None:
         sentence = (
-            f"waits for FineTuneJob {source.fine_tune_job.name}; "
-            "this version of the operator does not run FineTuneJobs yet"
+            f"spec.source.fineTuneJob is not supported: FineTuneJob {source.fine_tune_job.name} makes its Adapter "
+            "itself, under the name in its spec.output.adapterName"
         )
-        return waiting(Obstacle(Reason.WAITING_FOR_FINE_TUNE_JOB, sentence), users)
+        ready = Condition(READY, "False", Reason.SOURCE_NOT_SUPPORTED, sentence)
+        return _report({"phase": "Failed"}, (ready, _unknown(ready), _stalled(ready)), users)
     return None
 
 
@@ -201,6 +204,12 @@ def _facts(adapter: VerifiedAdapter, spec: AdapterSpec) -> Manifest:
         "location": {"claimName": volume.claim_name, "path": volume.path},
     }
     return _present(facts)
+
+
+def _produced_by(maker: Manifest | None) -> Manifest:
+    if maker is None or maker.get("kind") != FINETUNEJOBS.kind:
+        return {}
+    return {"producedBy": {"name": maker["name"], "uid": maker["uid"]}}
 
 
 def _files(adapter: VerifiedAdapter) -> list[Manifest]:

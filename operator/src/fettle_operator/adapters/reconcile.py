@@ -22,6 +22,7 @@ from fettle_operator.engine.report import Report
 from fettle_operator.jobs import Attempt, attempts_of, is_waiting
 from fettle_operator.labels import IN_USE_FINALIZER, OWNER_UID
 from fettle_operator.owned import create, look_again_s, obstacle_of_attempt, repair_job
+from fettle_operator.ownership import controller_of
 from fettle_operator.pods import Obstacle
 from fettle_operator.reasons import Reason
 from fettle_operator.resources import ADAPTERS, CLAIMS, JOBS, PODS, Manifest, ObjectRef
@@ -77,7 +78,7 @@ class AdapterController:
         if latest is None or finding is None:
             return await self._attempt(live, latest, users, now)
         if isinstance(finding, Verified | Refused):
-            return assess.judged(finding, adapter.spec, users)
+            return assess.judged(finding, adapter.spec, users, controller_of(live))
         broken = sum(isinstance(finding_of(attempt), Broken) for attempt in attempts)
         if isinstance(finding, Broken) and broken >= self._settings.verifier.attempts:
             return assess.exhausted(finding, broken, users)

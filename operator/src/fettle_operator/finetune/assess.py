@@ -4,6 +4,7 @@ Two conditions are durable: `DatasetValid` once it is True, and `Finished` once 
 anew in each pass.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
@@ -15,7 +16,7 @@ from fettle_operator.finetune.ledger import Ledger
 from fettle_operator.pods import Obstacle
 from fettle_operator.reasons import Reason
 from fettle_operator.resources import Manifest
-from fettle_trainer.config.dataset_report import DatasetReport
+from fettle_trainer.config.dataset_report import DatasetReport, RunForecast, TokenFacts
 from fettle_trainer.config.outcome import Outcome
 
 __all__ = [
@@ -40,6 +41,7 @@ FINISHED = "Finished"
 Phase = Literal["Pending", "Validating", "Queued", "Running", "Evaluating", "Suspended"]
 _FRAME_FIELDS = frozenset({"conditions", "observedGeneration"})
 _BASE = "base-"
+_MIB = 2**20
 
 
 class State:
@@ -47,8 +49,9 @@ class State:
 
     def __init__(self, status: Manifest) -> None:
         self.fields = fields_of(status)
-        self.conditions: list[Manifest] = status.get("conditions", [])
         self.ledger = Ledger.read(status)
+        valid = find(status.get("conditions", []), DATASET_VALID)
+        self.checked = valid is not None and valid.status == "True"
 
     def put(self, **fields: object) -> None:
         """Set fields of status; None takes one away."""
@@ -76,26 +79,38 @@ def verdict_in(status: Manifest) -> Condition | None:
 
 def is_checked(state: State) -> bool:
     """Tell whether the data was found good."""
-    found = find(state.conditions, DATASET_VALID)
-    return found is not None and found.status == "True"
+    return state.checked
 
 
-def checked(state: State, report: DatasetReport) -> None:
-    """Record that the data is good, for good."""
+def checked(state: State, report: DatasetReport, *, on_gpu: bool) -> None:
+    """Record that the data is good, for good, and what the run is expected to need."""
     state.put(dataset=dataset_facts(report))
-    if report.tokens is not None:
-        resolved = {**state.fields.get("resolved", {}), "training.maxLength": str(report.tokens.max_length)}
-        state.put(resolved=resolved)
-    sentence = (
-        f"{report.rows} rows to train on, {report.validation_rows} to validate on, {report.bad_rows} bad"
-    )
-    valid = {
-        "type": DATASET_VALID,
-        "status": "True",
-        "reason": Reason.DATASET_VALID.value,
-        "message": sentence,
-    }
-    state.conditions = [*(each for each in state.conditions if each["type"] != DATASET_VALID), valid]
+    # The check runs without a GPU, so what it forecasts is worth nothing for one.
+    forecast = None if on_gpu else report.forecast
+    resolved = {**state.fields.get("resolved", {}), **_resolved(report.tokens, forecast)}
+    state.put(resolved=resolved or None, estimate=_estimate(forecast) if forecast else None)
+    state.checked = True
+
+
+def _resolved(tokens: TokenFacts | None, forecast: RunForecast | None) -> dict[str, str]:
+    values: dict[str, object] = {}
+    if tokens is not None:
+        values["training.maxLength"] = tokens.max_length
+    if forecast is not None:
+        values |= {
+            "training.batchSize": forecast.batch_size,
+            "training.microBatchSize": forecast.micro_batch_size,
+            "training.gradientCheckpointing": str(forecast.gradient_checkpointing).lower(),
+            "training.precision": forecast.precision,
+            "training.maxSteps": forecast.steps,
+            "distributed.zero.stage": forecast.zero_stage,
+        }
+    return {name: str(value) for name, value in values.items()}
+
+
+def _estimate(forecast: RunForecast) -> Manifest:
+    memory = {"memory": f"{math.ceil(forecast.memory_bytes / _MIB)}Mi"}
+    return memory if forecast.seconds is None else {**memory, "seconds": forecast.seconds}
 
 
 def under_way(
@@ -179,9 +194,16 @@ def _report(
 ) -> Report:
     """Put the durable conditions beside what is told now, of which the first is Ready."""
     ready, *others = told
-    valid = find(state.conditions, DATASET_VALID)
-    if valid is None or valid.status != "True":
-        wrong = ready.reason == Reason.DATASET_INVALID
-        valid = Condition(DATASET_VALID, "False" if wrong else "Unknown", ready.reason, ready.message)
     end = Condition(FINISHED, over, ready.reason, ready.message)
-    return Report((ready, valid, end, *others), state.status(phase), again_in_s)
+    return Report((ready, _valid(state, ready), end, *others), state.status(phase), again_in_s)
+
+
+def _valid(state: State, ready: Condition) -> Condition:
+    """Return whether the data is good; nothing was begun before it was, so an attempt proves it too."""
+    if state.checked or state.ledger.count:
+        facts = state.fields.get("dataset", {})
+        counts = (facts.get("rows", 0), facts.get("validationRows", 0), facts.get("badRows", 0))
+        sentence = "{} rows to train on, {} to validate on, {} bad".format(*counts)
+        return Condition(DATASET_VALID, "True", Reason.DATASET_VALID, sentence)
+    wrong = ready.reason == Reason.DATASET_INVALID
+    return Condition(DATASET_VALID, "False" if wrong else "Unknown", ready.reason, ready.message)

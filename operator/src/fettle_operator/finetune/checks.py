@@ -42,7 +42,7 @@ class Checks:
             state.put(dataset=dataset_facts(finding.report) if finding.report else None)
             return assess.finished(state, finding.reason, finding.message, now)
         if not isinstance(finding, Broken):
-            assess.checked(state, finding.report)
+            assess.checked(state, finding.report, on_gpu=self._run.profile.gpus_per_process > 0)
             return None
         return await self._again(world, latest, finding, state, now)
 

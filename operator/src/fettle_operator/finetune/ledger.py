@@ -116,7 +116,8 @@ class Ledger:
 
     def adopting(self, jobs: Iterable[tuple[int, str]]) -> "Ledger":
         """Take in attempts whose Jobs exist but that status does not know, because somebody erased it."""
-        unknown = [(number, name) for number, name in sorted(jobs) if number > self.count]
+        newest = self.last["number"] if self.last else 0
+        unknown = [(number, name) for number, name in sorted(jobs) if number > newest]
         found = self
         for number, name in unknown:
             if found is not self and found.current is not None:

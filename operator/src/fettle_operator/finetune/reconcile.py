@@ -1,6 +1,8 @@
 """The reconcile function of FineTuneJob: what is looked at, in which order, and what is done about it."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any, Protocol
 
 from fettle_operator.api.base import InvalidObjectError
 from fettle_operator.api.finetunejob import FineTuneJob
@@ -24,19 +26,33 @@ from fettle_operator.settings import Settings
 __all__ = ["FineTuneJobController"]
 
 
+class Series(Protocol):
+    """Where numbers about jobs are shown."""
+
+    def put(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
+        """Show what a job's status says."""
+        ...
+
+
 class FineTuneJobController:
     """Takes a job from its data to an Adapter. Its children are owned, so a deletion needs nothing of it."""
 
     resource = FINETUNEJOBS
     finalizer: str | None = None
 
-    def __init__(self, cluster: Cluster, settings: Settings, desk: Desk) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings, desk: Desk, series: Series) -> None:
         self._cluster = cluster
         self._settings = settings
         self._desk = desk
+        self._series = series
 
     async def reconcile(self, live: Manifest, now: datetime) -> Report:
         """Bring one job forward and report on it."""
+        report = await self._reported(live, now)
+        self._series.put(live["metadata"]["namespace"], live["metadata"]["name"], report.status)
+        return report
+
+    async def _reported(self, live: Manifest, now: datetime) -> Report:
         metadata, status = live["metadata"], live.get("status") or {}
         over = assess.verdict_in(status)
         if over or "deletionTimestamp" in metadata:

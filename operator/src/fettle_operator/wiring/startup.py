@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import kopf
 
@@ -15,21 +15,22 @@ from fettle_operator import health, metrics
 from fettle_operator.adapters.reconcile import AdapterController
 from fettle_operator.adapters.usage import USER_KINDS, UsageIndex
 from fettle_operator.cluster import Credentials, KubeCluster
+from fettle_operator.cluster.progress import HttpProgress
 from fettle_operator.cluster.transport import Transport
 from fettle_operator.engine.backoff import pause_after
 from fettle_operator.engine.frame import Pass
 from fettle_operator.engine.loops import Loops, Pace
+from fettle_operator.engine.report import Controller
 from fettle_operator.engine.resync import Listener, Resync
 from fettle_operator.errors import ClusterError, InvalidConfiguration, NotFound
+from fettle_operator.finetune.progress import Desk
+from fettle_operator.finetune.reconcile import FineTuneJobController
 from fettle_operator.labels import MANAGED_SELECTOR
-from fettle_operator.resources import ApiResource, Manifest
+from fettle_operator.resources import FINETUNEJOBS, INFERENCEDEPLOYMENTS, ApiResource, Manifest
 from fettle_operator.settings import Settings
 from fettle_operator.unavailable import UnavailableController
 from fettle_operator.wiring.login import login_with
 from fettle_operator.wiring.watches import CHILDREN, KINDS, watch
-
-if TYPE_CHECKING:
-    from fettle_operator.engine.report import Controller
 
 __all__ = ["Ports", "run"]
 
@@ -57,9 +58,17 @@ async def run(settings: Settings, credentials: Credentials, ports: Ports) -> Non
         stack.callback(metrics.serve(measured, ports.metrics).shutdown)
         cluster = KubeCluster(await stack.enter_async_context(Transport(credentials, measured)))
         usage = UsageIndex()
-        passes = _passes(cluster, settings, usage, measured)
+        desk = Desk(await stack.enter_async_context(HttpProgress()))
+        controllers: list[Controller] = [
+            AdapterController(cluster, settings, usage),
+            FineTuneJobController(cluster, settings, desk, measured.jobs),
+            UnavailableController(INFERENCEDEPLOYMENTS),
+        ]
+        passes = _passes(controllers, cluster, measured)
         loops = Loops(passes, Pace(settings.resync_seconds, settings.backoff), measured, chance)
-        resync = Resync(KINDS, settings.watch_namespaces, cluster, loops, _listener(usage, loops), measured)
+        resync = Resync(
+            KINDS, settings.watch_namespaces, cluster, loops, _listener(usage, loops, measured.jobs), measured
+        )
         registry = kopf.OperatorRegistry()
         login_with(registry, credentials)
         watch(registry, loops, usage)
@@ -95,20 +104,20 @@ async def _first_list(resync: Resync, settings: Settings, chance: random.Random)
 
 
 def _passes(
-    cluster: KubeCluster, settings: Settings, usage: UsageIndex, measured: metrics.Metrics
+    controllers: Sequence[Controller], cluster: KubeCluster, measured: metrics.Metrics
 ) -> dict[ApiResource, Pass]:
-    controllers: list[Controller] = [
-        AdapterController(cluster, settings, usage),
-        *(UnavailableController(resource) for resource in USER_KINDS),
-    ]
     return {each.resource: Pass(each, cluster, measured, lambda: datetime.now(UTC)) for each in controllers}
 
 
-def _listener(usage: UsageIndex, loops: Loops) -> Listener:
+def _listener(usage: UsageIndex, loops: Loops, series: metrics.JobSeries) -> Listener:
     def listed(resource: ApiResource, manifests: Sequence[Manifest]) -> None:
         if resource in USER_KINDS:
             for adapter in usage.replace_all(resource, manifests):
                 loops.wake(adapter)
+        if resource == FINETUNEJOBS:
+            series.keep_only(
+                [(each["metadata"]["namespace"], each["metadata"]["name"]) for each in manifests]
+            )
 
     return listed
 

@@ -26,7 +26,7 @@ def watch(registry: kopf.OperatorRegistry, loops: Loops, usage: UsageIndex) -> N
         _wake_itself(registry, resource, loops)
     for resource in USER_KINDS:
         _wake_adapters(registry, resource, loops, usage)
-    for resource in CHILDREN:
+    for resource in (*CHILDREN, ADAPTERS):
         _wake_owner(registry, resource, loops)
 
 

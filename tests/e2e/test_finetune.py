@@ -1,0 +1,270 @@
+"""FineTuneJobs on a real cluster with the real trainer: trained, refused, killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from devcluster.waiting import wait_until
+from helm_chart import CHART, ROOT, program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cluster_plugin import Cluster
+
+pytestmark = pytest.mark.cluster
+
+HOME = "finetune-test-system"
+TEAM = "finetune-test"
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+DATA = ROOT / "examples" / "train-on-a-laptop"
+PATIENCE_S = 900.0
+"""An interpreter with torch starts slowly on two busy cores, and each attempt starts one."""
+
+
+class Team:
+    """The namespace in which a team trains."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl in the team's namespace."""
+        return self.cluster.kubectl("--namespace", TEAM, *arguments, stdin=stdin)
+
+    def apply(self, *manifests: dict[str, Any]) -> None:
+        """Apply objects."""
+        self.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump_all(manifests))
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """Return an object."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "--output", "json"))
+        return found
+
+    def status(self, name: str) -> dict[str, Any]:
+        """Return a job's status."""
+        status: dict[str, Any] = self.get("finetunejob", name).get("status", {})
+        return status
+
+    def ready(self, name: str) -> dict[str, Any]:
+        """Return a job's condition Ready."""
+        found = self.status(name).get("conditions", [])
+        return next((each for each in found if each["type"] == "Ready"), {})
+
+    def await_end(self, name: str) -> dict[str, Any]:
+        """Wait until a job is over; return its status."""
+        wait_until(
+            lambda: self.status(name).get("phase") in {"Succeeded", "Failed"},
+            timeout_s=PATIENCE_S,
+            every_s=1.0,
+            otherwise=lambda: f"{name} is not over: {json.dumps(self.status(name), indent=1)}",
+        )
+        return self.status(name)
+
+
+def finetunejob(name: str, data: str = "train.jsonl", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "fettle.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"volume": {"claimName": "models", "path": "shop"}},
+            "dataset": {
+                "train": [{"configMap": {"name": "tickets", "key": data}}],
+                "validation": [{"configMap": {"name": "tickets", "key": "validation.jsonl"}}],
+            },
+            "training": {
+                "maxSteps": 10,
+                "batchSize": 8,
+                "maxLength": 128,
+                "learningRate": 0.002,
+                "logEvery": 1,
+            },
+            "evaluation": {"metrics": ["loss"], "samples": 0},
+            "output": {"store": {"claimName": "results"}},
+            **spec,
+        },
+    }
+
+
+def claim(name: str) -> dict[str, Any]:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+
+
+def base_model(image: str) -> dict[str, Any]:
+    """Return the Job that makes the tiny model which all jobs here start from."""
+    container = {
+        "name": "make-base",
+        "image": image,
+        "args": ["make-base", "--output", "/models/shop", "--steps", "40"],
+        "env": [{"name": "HOME", "value": "/tmp"}, {"name": "XDG_CACHE_HOME", "value": "/tmp/cache"}],
+        "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "models", "mountPath": "/models"}, {"name": "tmp", "mountPath": "/tmp"}],
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 10001,
+            "fsGroup": 10001,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [
+            {"name": "models", "persistentVolumeClaim": {"claimName": "models"}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "make-base"},
+        "spec": {"backoffLimit": 1, "template": {"spec": pod}},
+    }
+
+
+def config_map() -> dict[str, Any]:
+    rows = (DATA / "train.jsonl").read_text().splitlines()
+    broken = [*rows[:5], rows[5][:-3], *rows[6:20]]
+    data = {
+        "train.jsonl": "\n".join(rows[:200]) + "\n",
+        "broken.jsonl": "\n".join(broken) + "\n",
+        "validation.jsonl": "\n".join((DATA / "validation.jsonl").read_text().splitlines()[:8]) + "\n",
+    }
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tickets"}, "data": data}
+
+
+@pytest.fixture(scope="module")
+def team(cluster: Cluster) -> Iterator[Team]:
+    """Return a namespace with Fettle, a base model and data; all of it goes at the end."""
+    build = [sys.executable, "-m", "images", "build", "operator", "trainer", "--push"]
+    subprocess.run(build, cwd=ROOT, check=True, timeout=3600)
+    made = Team(cluster)
+    for name, labels in ((HOME, {}), (TEAM, RESTRICTED)):
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        cluster.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(namespace))
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds"))
+    helm(
+        cluster,
+        *("upgrade", "--install", "fettle", str(CHART), "--values", str(ROOT / "build" / "images.yaml")),
+        *("--set", f"watchNamespaces={{{TEAM}}}", "--set", "crds.enabled=false,userRoles.enabled=false"),
+        *("--wait", "--timeout", "5m"),
+    )
+    made.apply(claim("models"), claim("results"), config_map(), base_model(trainer_image()))
+    made.kubectl("wait", "--for=condition=Complete", "job/make-base", "--timeout=170s")
+    yield made
+    made.kubectl("delete", "finetunejobs,jobs", "--all", "--wait=false")
+    wait_until(
+        lambda: not made.get("adapters")["items"], timeout_s=120, every_s=1, otherwise=lambda: "adapters stay"
+    )
+    helm(cluster, "uninstall", "fettle", "--wait")
+    cluster.kubectl("delete", "namespace", HOME, TEAM, "--wait", "--timeout=150s")
+
+
+def helm(cluster: Cluster, *arguments: str) -> None:
+    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+    words = [program("helm"), "--namespace", HOME, *arguments]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def trainer_image() -> str:
+    """Return the image that the chart gives the profile cpu."""
+    words = [
+        program("helm"),
+        "template",
+        "fettle",
+        str(CHART),
+        "--values",
+        str(ROOT / "build" / "images.yaml"),
+    ]
+    rendered = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+    config = next(
+        each
+        for each in yaml.safe_load_all(rendered)
+        if each and each["kind"] == "ConfigMap" and "config.yaml" in each.get("data", {})
+    )
+    image: str = yaml.safe_load(config["data"]["config.yaml"])["profiles"]["cpu"]["images"]["trainer"]
+    return image
+
+
+def test_a_lora_job_becomes_a_ready_adapter(team: Team) -> None:
+    team.apply(finetunejob("tone"))
+
+    status = team.await_end("tone")
+
+    assert team.ready("tone")["status"] == "True", status
+    assert status["progress"]["step"] == 10
+    assert status["dataset"]["rows"] == 200
+    assert status["dataset"]["digest"].startswith("sha256:")
+    assert {"loss"} <= status["evaluation"]["tuned"].keys()
+    adapter = team.get("adapter", "tone")
+    assert adapter["status"]["digest"] == status["adapter"]["digest"]
+    assert adapter["status"]["producedBy"]["name"] == "tone"
+    assert adapter["status"]["datasetDigest"] == status["dataset"]["digest"]
+
+
+def test_wrong_data_is_told_with_its_file_and_line(team: Team) -> None:
+    team.apply(finetunejob("broken", data="broken.jsonl"))
+
+    team.await_end("broken")
+
+    ready = team.ready("broken")
+    assert ready["reason"] == "DatasetInvalid"
+    assert "broken.jsonl:6: " in ready["message"]
+    jobs = team.get("jobs", "--selector", "fettle.dev/owner-name=broken")["items"]
+    assert [each["metadata"]["name"] for each in jobs] == ["broken-check-1"]
+
+
+def test_a_trainer_that_is_killed_goes_on_from_its_checkpoint(team: Team) -> None:
+    training = {"maxSteps": 60, "saveEvery": 5, "batchSize": 8, "maxLength": 128, "logEvery": 1}
+    team.apply(finetunejob("stubborn", training=training))
+    wait_until(
+        lambda: team.status("stubborn").get("progress", {}).get("step", 0) >= 7,
+        timeout_s=PATIENCE_S,
+        every_s=0.5,
+        otherwise=lambda: f"no progress: {team.status('stubborn')}",
+    )
+
+    assert kill_processes_of(team, "stubborn-train-1") > 0
+
+    status = team.await_end("stubborn")
+    first, *_, last = status["attempts"]
+    assert first["outcome"] == "Failed"
+    assert first["exitCode"] == 137
+    assert last["outcome"] == "Succeeded", status
+    assert status["progress"]["step"] == 60
+    assert last["firstStep"] >= 5, "it went on from a checkpoint"
+
+
+def kill_processes_of(team: Team, job: str) -> int:
+    """Kill every process of a Job's pods from the node, as the kernel would."""
+    pods = team.get("pods", "--selector", f"batch.kubernetes.io/job-name={job}")["items"]
+    uids = {pod["metadata"]["uid"] for pod in pods}
+    killed = 0
+    for cgroup in Path("/proc").glob("[0-9]*/cgroup"):
+        with suppress(OSError):
+            text = cgroup.read_text()
+            command = (cgroup.parent / "cmdline").read_text()
+            ours = any(uid in text or uid.replace("-", "_") in text for uid in uids)
+            if ours and "fettle_trainer" in command:
+                os.kill(int(cgroup.parent.name), signal.SIGKILL)
+                killed += 1
+    return killed
