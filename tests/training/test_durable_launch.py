@@ -132,6 +132,7 @@ folder, mode = pathlib.Path({folder!r}), {mode!r}
 asked = []
 signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
 rank = os.environ["RANK"]
+(folder / ("node-of-" + rank)).write_text(os.environ.get("FETTLE_NODE_RANK", "0"))
 (folder / ("up-" + rank)).write_text(str(os.getpid()))
 if mode == "wrong" and rank == "1":
     sys.exit(write_report(WrongInputError("DataWrong", "row 7", "dataset")))
@@ -144,7 +145,9 @@ sys.exit(write_report(StoppedError("Stopped", "saved")))
 """
 
 
-def gang(tmp_path: Path, mode: str) -> subprocess.Popen[str]:
+def gang(
+    tmp_path: Path, mode: str, *, nodes: int = 1, processes: int = 2, **environment: str
+) -> subprocess.Popen[str]:
     """Start the real launcher and the real torchrun on ranks that need no model stack."""
     (tmp_path / "rank.py").write_text(
         textwrap.dedent(RANK).format(folder=str(tmp_path), mode=mode, path=sys.path)
@@ -154,20 +157,24 @@ import os, sys
 sys.path[:0] = {sys.path!r}
 from fettle_trainer.config.run import DistributedConfig
 from fettle_trainer.durable.launch import Children, plan_gang, run_gang
-plan = plan_gang(DistributedConfig(processes_per_node=2), os.environ)
+plan = plan_gang(DistributedConfig(nodes={nodes}, processes_per_node={processes}), os.environ)
 with Children().listening() as children:
     verdict = run_gang(plan, [{str(tmp_path / "rank.py")!r}], children, os.environ)
 print(verdict.code, flush=True)
 sys.exit(verdict.exit_code)
 """
     return subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", script],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
 
 
 def wait_for_ranks(tmp_path: Path) -> list[int]:
     paths = [tmp_path / "up-0", tmp_path / "up-1"]
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while not all(path.exists() and path.read_text() for path in paths):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -191,6 +198,26 @@ def test_a_signal_reaches_the_ranks_once_and_they_end_as_stopped(tmp_path: Path)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
     assert (process.returncode, output.strip()) == (85, "Stopped")
+
+
+def test_two_nodes_meet_with_rank_0_on_the_first_and_stop_together(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = {"FETTLE_MASTER_ADDR": "127.0.0.1", "FETTLE_MASTER_PORT": str(probe.getsockname()[1])}
+    # The second node comes first: who is early must not become rank 0.
+    launchers = [
+        gang(tmp_path, "wait", nodes=2, processes=1, FETTLE_NODE_RANK=node, **meeting) for node in ("1", "0")
+    ]
+    wait_for_ranks(tmp_path)
+    assert [(tmp_path / f"node-of-{rank}").read_text() for rank in (0, 1)] == ["0", "1"]
+    for launcher in launchers:
+        launcher.send_signal(signal.SIGTERM)
+    assert [
+        (launcher.communicate(timeout=120)[0].strip(), launcher.returncode) for launcher in launchers
+    ] == [
+        ("Stopped", 85),
+        ("Stopped", 85),
+    ]
 
 
 def test_a_second_signal_leaves_no_process_behind(tmp_path: Path) -> None:
