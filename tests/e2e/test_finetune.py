@@ -107,7 +107,7 @@ def base_model(image: str) -> dict[str, Any]:
     container = {
         "name": "make-base",
         "image": image,
-        "args": ["make-base", "--output", "/models/shop", "--steps", "40"],
+        "args": ["make-base", "--output", "/models/shop", "--steps", "10"],
         "env": [{"name": "HOME", "value": "/tmp"}, {"name": "XDG_CACHE_HOME", "value": "/tmp/cache"}],
         "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}},
         "securityContext": {
@@ -168,7 +168,12 @@ def team(cluster: Cluster) -> Iterator[Team]:
         *("--wait", "--timeout", "5m"),
     )
     made.apply(claim("models"), claim("results"), config_map(), base_model(trainer_image()))
-    made.kubectl("wait", "--for=condition=Complete", "job/make-base", "--timeout=170s")
+    wait_until(
+        lambda: made.get("job", "make-base")["status"].get("succeeded") == 1,
+        timeout_s=PATIENCE_S,
+        every_s=1.0,
+        otherwise=lambda: f"no base model: {made.kubectl('describe', 'job,pod')}",
+    )
     yield made
     made.kubectl("delete", "finetunejobs,jobs", "--all", "--wait=false")
     wait_until(

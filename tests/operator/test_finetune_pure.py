@@ -272,6 +272,26 @@ def test_pods_are_hardened_and_take_from_users_only_what_is_typed() -> None:
     assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
 
 
+@pytest.mark.parametrize(
+    ("placement", "key"), [("spread", "topologySpreadConstraints"), ("pack", "affinity"), ("any", None)]
+)
+def test_pods_that_work_together_are_placed_as_the_profile_wishes(placement: str, key: str | None) -> None:
+    profile = SETTINGS.profiles["cpu"].model_copy(update={"placement": placement})
+    together = Run(whole(distributed={"nodes": 2}), VOLUME, profile, SETTINGS)
+    alone = Run(whole(), VOLUME, profile, SETTINGS)
+
+    template = train_job(together, 1)["spec"]["template"]
+
+    found = {"topologySpreadConstraints", "affinity"} & template["spec"].keys()
+    assert found == ({key} if key else set())
+    assert (
+        not {"topologySpreadConstraints", "affinity"} & train_job(alone, 1)["spec"]["template"]["spec"].keys()
+    )
+    if placement == "spread":
+        selector = template["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]
+        assert selector.items() <= template["metadata"]["labels"].items()
+
+
 def test_the_check_stands_where_the_training_will_and_asks_for_no_gpu() -> None:
     run = run_of("gpu")
 

@@ -189,7 +189,7 @@ async def test_a_job_goes_from_its_data_to_a_ready_adapter(world: World) -> None
     status = world.status
     assert status["adapter"]["digest"] == DIGEST
     assert status["dataset"]["rows"] == 90
-    assert status["resolved"] == {"training.maxLength": "256"}
+    assert status["resolved"] == {"training.maxLength": "256", "training.microBatchSize": "4"}
     assert status["evaluation"] == {"tuned": {"loss": 1.5}, "base": {"loss": 2.5}}
     assert status["progress"]["summary"] == "20/20 (100%)"
     assert status["attempts"][0]["outcome"] == "Succeeded"

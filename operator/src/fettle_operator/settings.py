@@ -121,6 +121,8 @@ class Profile(_Section):
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=32)
     runtime_class_name: Annotated[str, StringConstraints(max_length=253)] = ""
     shared_memory: Quantity = "256Mi"
+    placement: Literal["any", "spread", "pack"] = "any"
+    """How the pods of one training are placed, as far as the nodes allow."""
     env: dict[str, ShortText] = Field(default_factory=dict, max_length=64)
     """Environment of the pods, set by the administrator (mirrors, proxies); users cannot set any."""
 

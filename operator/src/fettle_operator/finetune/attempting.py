@@ -208,10 +208,17 @@ def _done(state: State, spec: Manifest, ending: Ending) -> Report:
     state.put(
         adapter={"name": made.name, "digest": made.digest, "path": made.path},
         evaluation=assess.evaluation_facts(outcome, (spec.get("evaluation") or {}).get("gates") or ()),
+        resolved=_known(state, outcome.micro_batch_size),
         progress=_complete(state.fields.get("progress", {}), outcome.step, outcome.total_steps),
     )
     sentence = f"the result {made.digest} is being verified as Adapter {made.name}"
     return assess.under_way(state, "Evaluating", Reason.RECORDING, sentence, NOW_S)
+
+
+def _known(state: State, micro_batch: int | None) -> Manifest | None:
+    resolved: Manifest = state.fields.get("resolved", {})
+    told = {} if micro_batch is None else {"training.microBatchSize": str(micro_batch)}
+    return {**resolved, **told} or None
 
 
 def _complete(progress: Manifest, step: int, total: int) -> Manifest:

@@ -128,6 +128,13 @@ def train_job(run: Run, number: int) -> Manifest:
         grace_s=run.grace_s,
         environment=((MASTER_ADDRESS, first),) if several else (),
         subdomain=rendezvous_name(run.live) if several else None,
+        siblings=(
+            (labels.OWNER_UID, run.live["metadata"]["uid"]),
+            (labels.COMPONENT, labels.TRAINER),
+            (labels.ATTEMPT, str(number)),
+        )
+        if several
+        else (),
     )
     return _job(run, "train", number, nodes, work)
 

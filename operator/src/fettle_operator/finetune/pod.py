@@ -14,6 +14,7 @@ __all__ = ["CONTAINER", "GPU", "Work", "gpus_of", "pod_spec"]
 CONTAINER = "trainer"
 GPU = "nvidia.com/gpu"
 _USER = 10001
+_HOST, _ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 _REPORT = "/dev/termination-log"
 _SCRATCH = "/tmp"  # noqa: S108 - a path in the container
 _SCRATCH_SIZE = "16Gi"
@@ -53,6 +54,8 @@ class Work:
     environment: tuple[tuple[str, str], ...] = ()
     subdomain: str | None = None
     """The headless Service that gives the pods names."""
+    siblings: tuple[tuple[str, str], ...] = ()
+    """Labels of the other pods that it works with; none when it works alone."""
 
 
 def gpus_of(spec: Manifest, profile: Profile) -> int:
@@ -93,8 +96,24 @@ def pod_spec(spec: Manifest, profile: Profile, settings: Settings, work: Work) -
         "runtimeClassName": profile.runtime_class_name,
         "priorityClassName": scheduling.get("priorityClassName", ""),
         "subdomain": work.subdomain or "",
+        **_placement(profile, work),
     }
     return {key: value for key, value in pod.items() if value not in ([], {}, "")}
+
+
+def _placement(profile: Profile, work: Work) -> Manifest:
+    """Wish pods together or apart; a wish only, because a training that stands badly still trains."""
+    if not work.siblings or profile.placement == "any":
+        return {}
+    siblings = {"matchLabels": dict(work.siblings)}
+    if profile.placement == "spread":
+        constraint = {"maxSkew": 1, "topologyKey": _HOST, "whenUnsatisfiable": "ScheduleAnyway"}
+        return {"topologySpreadConstraints": [{**constraint, "labelSelector": siblings}]}
+    terms = [
+        {"weight": weight, "podAffinityTerm": {"topologyKey": key, "labelSelector": siblings}}
+        for weight, key in ((100, _ZONE), (50, _HOST))
+    ]
+    return {"affinity": {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": terms}}}
 
 
 def _container(spec: Manifest, profile: Profile, work: Work) -> Manifest:
