@@ -37,10 +37,14 @@ def model(**changes: Any) -> ModelConfig:
     return ModelConfig.model_validate({"huggingFace": {"repo": "org/base", **changes}})
 
 
-def test_a_revision_is_fetched_once_and_without_pickles_or_code(hub: type[Hub], tmp_path: Path) -> None:
-    folder = base_folder(model(), tmp_path)
+def fetched(wanted: ModelConfig, store: Path) -> Path:
+    return base_folder(wanted, store / "models", store / "work" / "base-model.json")
 
-    assert folder == tmp_path / "org--base" / COMMIT
+
+def test_a_revision_is_fetched_once_and_without_pickles_or_code(hub: type[Hub], tmp_path: Path) -> None:
+    folder = fetched(model(), tmp_path)
+
+    assert folder == tmp_path / "models" / "org--base" / COMMIT
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",
         "config.json",
@@ -49,20 +53,31 @@ def test_a_revision_is_fetched_once_and_without_pickles_or_code(hub: type[Hub], 
     ]
     assert not any("own.py" in path or "pytorch_model" in path for path, _ in hub.seen)
     hub.seen.clear()
-    assert base_folder(model(), tmp_path) == folder
+    assert base_folder(model(), tmp_path / "models", tmp_path / "another-run.json") == folder
     assert not any("/resolve/" in path for path, _ in hub.seen)
+
+
+def test_a_run_keeps_the_commit_it_began_with_and_asks_the_hub_no_more(
+    hub: type[Hub], tmp_path: Path
+) -> None:
+    folder = fetched(model(), tmp_path)
+    hub.seen.clear()
+    assert fetched(model(), tmp_path) == folder
+    assert hub.seen == []
+    with pytest.raises(WrongInputError):
+        fetched(model(revision="v2"), tmp_path)
 
 
 def test_the_token_of_the_run_is_sent_and_no_other_ever_is(
     hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_of-the-machine")
-    base_folder(model(), tmp_path / "open")
+    fetched(model(), tmp_path / "open")
     assert {authorization for _, authorization in hub.seen} == {""}
 
     hub.token = "hf_of-the-tenant"
     (tmp_path / "token").write_text("hf_of-the-tenant\n")
-    assert base_folder(model(tokenFile=str(tmp_path / "token")), tmp_path / "gated").is_dir()
+    assert fetched(model(tokenFile=str(tmp_path / "token")), tmp_path / "gated").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -80,9 +95,9 @@ def test_what_cannot_be_fetched_is_the_users_to_mend(
 ) -> None:
     hub.token = token
     with pytest.raises(WrongInputError) as refused:
-        base_folder(model(**wanted), tmp_path)
+        fetched(model(**wanted), tmp_path)
     assert refused.value.code == code
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.rglob("config.json"))
 
 
 def test_a_hub_that_is_away_may_be_back_for_the_next_attempt(
@@ -90,7 +105,7 @@ def test_a_hub_that_is_away_may_be_back_for_the_next_attempt(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(IncompleteError, match="org/base"):
-        base_folder(model(), tmp_path)
+        fetched(model(), tmp_path)
 
 
 def test_a_fetched_model_that_needs_code_is_refused(hub: type[Hub], tmp_path: Path) -> None:
@@ -99,11 +114,11 @@ def test_a_fetched_model_that_needs_code_is_refused(hub: type[Hub], tmp_path: Pa
         | {"config.json": json.dumps({"auto_map": {"AutoModel": "own.Model"}}).encode()}
     }
     with pytest.raises(WrongInputError) as refused:
-        base_folder(model(), tmp_path)
+        fetched(model(), tmp_path)
     assert refused.value.code == "ModelHoldsCode"
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WrongInputError) as refused:
-        base_folder(ModelConfig(path=str(tmp_path)), tmp_path)
+        fetched(ModelConfig(path=str(tmp_path)), tmp_path)
     assert refused.value.code == "ModelMissing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING, Final
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+from fettle_trainer import strict_json
+from fettle_trainer.atomic import write_atomically
 from fettle_trainer.errors import IncompleteError, WrongInputError
 from fettle_trainer.safety import require_safe_model_folder
+from fettle_trainer.strict_json import StrictJsonError
 
 if TYPE_CHECKING:
     from fettle_trainer.config.run import HubModel, ModelConfig
@@ -21,11 +25,39 @@ _WANTED: Final = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LIC
 _UNFINISHED: Final = ".fetching"
 
 
-def base_folder(model: ModelConfig, models: Path) -> Path:
-    """Return the base model's folder; raise WrongInputError when there is none, or none that is safe to open."""
-    folder = Path(str(model.path)) if model.hugging_face is None else _fetched(model.hugging_face, models)
+def base_folder(model: ModelConfig, models: Path, memory: Path) -> Path:
+    """Return the base model's folder; raise WrongInputError when there is none, or none that is safe to open.
+
+    `memory` is a file that keeps which commit a run has begun with: its later phases and attempts ask the hub nothing,
+    and a branch that moves on moves nobody.
+    """
+    if model.hugging_face is None:
+        folder = Path(str(model.path))
+    else:
+        folder = _remembered(model.hugging_face, models, memory) or _fetched(model.hugging_face, models)
+        _remember(model.hugging_face, folder, memory)
     require_safe_model_folder(folder)
     return folder
+
+
+def _remembered(wanted: HubModel, models: Path, memory: Path) -> Path | None:
+    try:
+        known = strict_json.loads(memory.read_bytes())
+        folder = models / str(known["folder"])
+    except (OSError, StrictJsonError, KeyError, TypeError):
+        return None
+    same = (known.get("repo"), known.get("revision")) == (wanted.repo, wanted.revision)
+    return folder if same and folder.is_dir() else None
+
+
+def _remember(wanted: HubModel, folder: Path, memory: Path) -> None:
+    known = {
+        "repo": wanted.repo,
+        "revision": wanted.revision,
+        "folder": f"{folder.parent.name}/{folder.name}",
+    }
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(memory, json.dumps(known).encode())
 
 
 def _fetched(wanted: HubModel, models: Path) -> Path:

@@ -38,7 +38,7 @@ def make_job(config: RunConfig, limits: Limits) -> Job:
     """Fetch, check, tokenise, pack and resolve; raise WrongInputError with everything the user has to mend."""
     check_exports(config)
     folders = run_folders(config.output)
-    base = base_folder(config.model, folders.models)
+    base = base_folder(config.model, folders.models, folders.work / "base-model.json")
     earlier = earlier_adapter(config)
     digest = model_digest(base, folders.work / "base-digest.json")
     require_base(config.model.digest, digest)
