@@ -174,7 +174,7 @@ def test_a_named_micro_batch_that_does_not_fit_ends_with_86_and_the_advice(
     _out_of_memory_above(1, monkeypatch)
     run.document["training"]["microBatchSize"] = 4
     code, outcome = run.train()
-    assert (code, outcome.outcome) == (86, "outOfMemory")
+    assert (code, outcome.outcome, outcome.micro_batch_size) == (86, "outOfMemory", 4)
     assert outcome.error is not None
     assert "microBatchSize to 2" in outcome.error.message
 

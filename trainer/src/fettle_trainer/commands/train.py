@@ -23,6 +23,7 @@ from fettle_trainer.config.outcome import Outcome
 from fettle_trainer.durable.launch import Children, plan_gang, run_gang, run_reporting
 from fettle_trainer.durable.termination import render_outcome, termination_log, write_termination_message
 from fettle_trainer.durable.verdict import REPORTS_VARIABLE, Verdict, write_report
+from fettle_trainer.environment import seal_environment
 from fettle_trainer.train.ending import failed_outcome, verdict_of
 from fettle_trainer.train.folders import run_folders
 
@@ -112,6 +113,8 @@ def _with_ranks(file: Path, config: RunConfig) -> Outcome:
     plan = plan_gang(config.distributed, os.environ)
     with Children().listening() as children:
         _require_success(_run_child(children, "prepare", file, plan.shutdown_timeout_s))
+        # Nothing has to be fetched any more: the ranks inherit neither secrets nor a way to a hub.
+        seal_environment()
         _require_success(run_gang(plan, _program("steps", file), children, os.environ))
         if plan.node_rank > 0:
             return Outcome(outcome="succeeded")
