@@ -157,6 +157,8 @@ def team(cluster: Cluster) -> Iterator[Team]:
     build = [sys.executable, "-m", "images", "build", "operator", "trainer", "--push"]
     subprocess.run(build, cwd=ROOT, check=True, timeout=3600)
     made = Team(cluster)
+    # What a run that was cut off may have left.
+    cluster.kubectl("delete", "namespace", TEAM, "--ignore-not-found", "--wait", "--timeout=150s")
     for name, labels in ((HOME, {}), (TEAM, RESTRICTED)):
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
         cluster.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(namespace))

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.apiserver
 
 QUIET_S = 2.5
 """A bit more than two resync periods of the operators here."""
+SWEEP_S = 600.0
+"""For a life during which the operator is started some twenty times, on a busy machine."""
 ENDS = {"good": "Succeeded", "preempted": "Succeeded", "failed": "Failed"}
 SPEC = {"scheduling": {"retries": 1}}
 
@@ -91,7 +93,7 @@ def test_a_crash_at_any_write_changes_nothing_in_the_end(stage: Stage, kind: str
     for name in names:
         stage.create(FINETUNEJOBS, job(name, **SPEC))
     for name in names:
-        eventually(lambda name=name: ended(stage, name, ENDS[kind]), f"{name} {ENDS[kind]}")
+        eventually(lambda name=name: ended(stage, name, ENDS[kind]), f"{name} {ENDS[kind]}", SWEEP_S)
     stage.await_quiet(QUIET_S)
 
     assert {name: end_state(stage, name) for name in names} == dict.fromkeys(names, reference)
