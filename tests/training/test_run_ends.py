@@ -163,7 +163,8 @@ def test_an_open_micro_batch_that_does_not_fit_is_halved_and_the_global_batch_st
     code, _ = run.train()
     assert code == 0
     assert sizes[0] == 4
-    assert json.loads((run.work / "fitted.json").read_text())["micro_batch_size"] == 1
+    for file in ("fitted.json", "resolved.json"):
+        assert json.loads((run.work / file).read_text())["micro_batch_size"] == 1
     states = json.loads((run.work / "checkpoints" / "checkpoint-4" / "checkpoint.json").read_text())
     assert states["facts"]["shape"]["globalBatch"] == 4
 

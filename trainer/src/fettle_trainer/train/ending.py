@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fettle_trainer import strict_json
 from fettle_trainer.config.exit_codes import ExitCode
 from fettle_trainer.config.outcome import Outcome, OutcomeError
 from fettle_trainer.durable.checkpoints import CheckpointStore
-from fettle_trainer.durable.record import RECORD_NAME, DamagedRecordError, parse_record
 from fettle_trainer.durable.verdict import Verdict
 from fettle_trainer.errors import RunError
 from fettle_trainer.strict_json import StrictJsonError
@@ -18,7 +17,6 @@ from fettle_trainer.train.folders import run_folders
 
 if TYPE_CHECKING:
     from fettle_trainer.config.run import RunConfig
-    from fettle_trainer.train.folders import RunFolders
 
 Ending = Literal["failed", "gateMissed", "stopped", "outOfMemory"]
 _ENDINGS: Final[dict[int, Ending]] = {
@@ -42,24 +40,24 @@ def failed_outcome(verdict: Verdict, config: RunConfig | None) -> Outcome:
     error = OutcomeError(
         code=_code(verdict.code), message=verdict.message[:_SENTENCE], param=verdict.param[:256]
     )
-    outcome = Outcome(outcome=_ENDINGS.get(verdict.exit_code, "failed"), error=error)
-    return outcome if config is None else outcome.model_copy(update=_known(run_folders(config.output)))
+    return Outcome(
+        outcome=_ENDINGS.get(verdict.exit_code, "failed"),
+        error=error,
+        **({} if config is None else _so_far(config)),
+    )
 
 
-def _known(folders: RunFolders) -> dict[str, int | float]:
-    """Return how far the run has come, as its files tell; a run that ended early has left few of them."""
-    known: dict[str, int | float] = {}
-    with suppress(OSError, StrictJsonError, KeyError, TypeError):
-        resolved = strict_json.loads(folders.resolved.read_bytes())
-        known |= {"total_steps": resolved["total_steps"], "micro_batch_size": resolved["micro_batch_size"]}
-    store = CheckpointStore(folders.checkpoints)
-    step = store.newest_step()
-    if step is not None:
-        known |= {"step": step, "checkpoint_step": step}
-        with suppress(OSError, DamagedRecordError):
-            facts = parse_record((store.path(step) / RECORD_NAME).read_bytes()).facts
-            known["save_seconds"] = facts.save_seconds
-    return known
+def _so_far(config: RunConfig) -> dict[str, Any]:
+    """Return how far the run has come, from the files that it has left; it may have left none."""
+    folders = run_folders(config.output)
+    found: dict[str, Any] = {}
+    with suppress(OSError, StrictJsonError, KeyError):
+        settings = strict_json.loads(folders.resolved.read_bytes())
+        found |= {name: settings[name] for name in ("total_steps", "micro_batch_size")}
+    facts = CheckpointStore(folders.checkpoints).newest_facts()
+    if facts is not None:
+        found |= {"step": facts.step, "checkpoint_step": facts.step, "save_seconds": facts.save_seconds}
+    return found
 
 
 def _code(code: str) -> str:

@@ -80,6 +80,11 @@ def write_reports(job: Job, tell: Callable[[str], None]) -> None:
     write_atomically(work / "dataset.json", (report + "\n").encode())
     for warning in write_receipt(job.prepared, load_tokenizer(job.base), work).warnings:
         tell(f"warning: {warning}")
+    write_settings(job)
+
+
+def write_settings(job: Job) -> None:
+    """Leave the settings with every `auto` resolved and the reason for it."""
     settings = json.dumps(asdict(job.resolved), indent=2)
     write_atomically(job.folders.resolved, (settings + "\n").encode())
 

@@ -15,7 +15,7 @@ from fettle_trainer.durable.failures import is_out_of_memory, out_of_memory
 from fettle_trainer.durable.pickles import restricted_unpickling
 from fettle_trainer.export.references import REFERENCES_NAME, proof_prompts, record_references
 from fettle_trainer.train.fit import fit
-from fettle_trainer.train.job import with_micro_batch_of
+from fettle_trainer.train.job import with_micro_batch_of, write_settings
 from fettle_trainer.watch.flops import attended_length, flops_per_token, peak_flops
 from fettle_trainer.watch.wiring import RunFacts, watch_run
 
@@ -71,6 +71,7 @@ def train_steps(job: Job, request: StopRequest, board: Board, tell: Callable[[st
                 raise out_of_memory(size) from error
             tell(f"A micro-batch of {size} rows does not fit into memory; going on with {size // 2}.")
             job = with_micro_batch_of(job, size // 2)
+            write_settings(job)
         else:
             _leave(job, engine)
             return
