@@ -35,7 +35,7 @@ def rows(seed: int = 7) -> tuple[list[str], list[str]]:
 
 def _row(dice: random.Random, name: str, problem: str) -> str:
     wish = dice.choice(WISHES)
-    ticket = f"item: {name}; problem: {problem}; priority: {wish.urgency}"
+    ticket = f"your {name}: it {problem} [{wish.urgency}]"
     complaint = complaint_text(dice, name, problem, wish)
     messages = [{"role": "user", "content": complaint}, {"role": "assistant", "content": ticket}]
     return json.dumps({"messages": messages}) + "\n"
