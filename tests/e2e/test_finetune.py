@@ -258,7 +258,24 @@ def test_a_trainer_that_is_killed_goes_on_from_its_checkpoint(team: Team) -> Non
     assert first["exitCode"] == 137
     assert last["outcome"] == "Succeeded", status
     assert status["progress"]["step"] == 60
-    assert last["firstStep"] >= 5, "it went on from a checkpoint"
+    assert first["checkpointStep"] >= 5
+    assert last["firstStep"] >= 5
+    log = team.kubectl("logs", f"job/{last['jobName']}").splitlines()
+    steps = [json.loads(line)["step"] for line in log if line.startswith('{"step"')]
+    assert steps[0] > 5, "it went on from a checkpoint"
+
+
+def test_two_pods_train_one_adapter_with_zero_2(team: Team) -> None:
+    small = {"requests": {"cpu": "250m", "memory": "1Gi"}}
+    zero = {"nodes": 2, "zero": {"stage": 2}}
+    team.apply(finetunejob("pair", distributed=zero, resources=small))
+
+    status = team.await_end("pair")
+
+    assert team.ready("pair")["status"] == "True", status
+    assert status["attemptCount"] == 1
+    assert status["resolved"]["distributed.zero.stage"] == "2"
+    assert team.get("adapter", "pair")["status"]["phase"] == "Ready"
 
 
 def kill_processes_of(team: Team, job: str) -> int:

@@ -160,6 +160,22 @@ def test_the_cost_of_an_attempt_is_counted_by_its_checkpoint() -> None:
     assert Ledger.read(closed.status()) == closed
 
 
+def test_what_a_killed_attempt_could_not_say_its_successor_tells() -> None:
+    began, shape = datetime(2026, 1, 1, 12, 0, tzinfo=UTC), Shape(0, "image")
+    ledger = Ledger().opened(1, "tone-train-1", None).started(began, [], shape)
+    killed = ledger.closed(
+        Ending(Cause.BROKEN, "x", 137, None, began + timedelta(seconds=100)), shape, {"step": 50}
+    )
+    assert killed.lost_s == 100, "as long as nothing else is known"
+
+    resumed = killed.opened(2, "tone-train-2", None).resumed_at(40)
+
+    first, second = resumed.entries
+    assert (first["checkpointStep"], first["lostSeconds"], resumed.lost_s) == (40, 20, 20)
+    assert second["firstStep"] == 40
+    assert resumed.resumed_at(45) == resumed
+
+
 def test_only_the_newest_attempts_are_listed_and_all_are_counted() -> None:
     ledger = Ledger()
     for number in range(1, 30):

@@ -126,6 +126,8 @@ class Attempting:
         told = await self._desk.of(live["metadata"]["uid"], address, self._now) if address else None
         progress = progress_fields(told, state.fields.get("progress", {}))
         state.put(progress=progress or None)
+        if told is not None and told.total_steps is not None:
+            state.ledger = state.ledger.resumed_at(told.step)
         number = attempt.number
         if is_past_training(told):
             sentence = f"attempt {number} has trained; its result is being exported and measured"

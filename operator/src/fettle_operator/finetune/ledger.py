@@ -110,8 +110,10 @@ class Ledger:
         entry: Manifest = {"number": number, "jobName": job_name, "outcome": "Running"}
         if micro_batch is not None:
             entry["microBatchSize"] = micro_batch
-        if self.last is not None:
-            entry["firstStep"] = self.last.get("checkpointStep", 0)
+        if self.last is None:
+            entry["firstStep"] = 0
+        elif "checkpointStep" in self.last:
+            entry["firstStep"] = self.last["checkpointStep"]
         return replace(self, entries=(*self.entries, entry)[-_LISTED_MAX:], count=number)
 
     def adopting(self, jobs: Iterable[tuple[int, str]]) -> "Ledger":
@@ -134,6 +136,19 @@ class Ledger:
         return self._with_current(
             {**entry, "startTime": timestamp(began), "nodes": sorted(set(nodes)), "image": shape.image}
         )
+
+    def resumed_at(self, step: int) -> "Ledger":
+        """Record what the first progress of an attempt tells of its predecessor, if that could not say it itself."""
+        entry = self.current
+        if entry is None or "firstStep" in entry:
+            return self
+        known = self._with_current({**entry, "firstStep": step})
+        if len(self.entries) < 2:
+            return known
+        before = {**self.entries[-2], "checkpointStep": min(step, self.entries[-2].get("lastStep", step))}
+        before["lostSeconds"] = _lost(before.get("seconds", 0), before)
+        lost = self.lost_s - self.entries[-2].get("lostSeconds", 0) + before["lostSeconds"]
+        return replace(known, entries=(*known.entries[:-2], before, known.entries[-1]), lost_s=lost)
 
     def closed(
         self, ending: Ending, shape: Shape, progress: Manifest, ran_with: int | None = None
@@ -188,12 +203,13 @@ def _steps(entry: Manifest, ending: Ending, progress: Manifest) -> Manifest:
     silent = reached if ending.cause is Cause.STOPPED else None
     saved = outcome.checkpoint_step if outcome else silent
     last = max(outcome.step if outcome else 0, reached, saved or 0, first)
-    return {"firstStep": first, "lastStep": last, "checkpointStep": saved if saved is not None else first}
+    steps = {"firstStep": first, "lastStep": last}
+    # Outcomes without a checkpoint say that there is none; no outcome says nothing.
+    return steps if saved is None and outcome is None else {**steps, "checkpointStep": saved or first}
 
 
 def _lost(seconds: int, steps: Manifest) -> int:
     """Return the part of the time that went into steps after the last checkpoint."""
-    first, last = int(steps["firstStep"]), int(steps["lastStep"])
-    if last <= first:
-        return seconds
-    return round(seconds * (last - max(int(steps["checkpointStep"]), first)) / (last - first))
+    first, last = int(steps.get("firstStep", 0)), int(steps.get("lastStep", 0))
+    saved = max(int(steps.get("checkpointStep", first)), first)
+    return seconds if last <= first else round(seconds * (last - saved) / (last - first))
