@@ -147,6 +147,14 @@ def test_a_run_whose_release_was_interrupted_goes_on_without_training_again(
     assert len(run.released) == 1
 
 
+def test_a_run_without_validation_rows_releases_what_it_trained(run: Run) -> None:
+    run.document["dataset"]["validationSplit"] = "0%"
+    run.document["evaluation"] = {}
+    code, outcome = run.train()
+    assert (code, outcome.outcome) == (0, "succeeded")
+    assert "evalLoss" not in outcome.metrics
+
+
 def test_other_settings_do_not_go_on_from_a_runs_checkpoints(run: Run) -> None:
     run.train()
     run.document["training"]["learningRate"] = 0.02

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from fettle_trainer.text.prepared import Prepared
 
 REFERENCES_NAME: Final = "references.json"
-PROMPTS: Final = 8
-NEW_TOKENS: Final = 24
+PROMPTS: Final = 4
+NEW_TOKENS: Final = 16
 _LONGEST_PROMPT: Final = 1024
 """Of a longer prompt its end is used: a proof needs no more, and its memory stays small."""
 

@@ -91,9 +91,9 @@ def training_arguments(
 class LastStepEvaluation(TrainerCallback):
     """Validates the last step too, wherever the others fall: the best checkpoint may be the last one."""
 
-    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Ask for it."""
-        if state.global_step >= state.max_steps and state.eval_steps:
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask for it, where there is anything to validate on."""
+        if state.global_step >= state.max_steps and args.eval_strategy != "no":
             control.should_evaluate = True
 
 
