@@ -20,7 +20,6 @@ from fettle_trainer.export.lineage import (
 from fettle_trainer.export.loading import forget_models, on_device
 from fettle_trainer.export.references import REFERENCES_NAME, References
 from fettle_trainer.text.tokenizer import load_tokenizer
-from fettle_trainer.train.adapters import earlier_adapter
 from fettle_trainer.train.fit import trained_model
 from fettle_trainer.train.steps import Fitted
 from fettle_trainer.watch.loss_curve import CURVE_NAME
@@ -72,7 +71,6 @@ def held_out_of(job: Job, export: ExportJob) -> HeldOut | None:
 
 def export_job(job: Job) -> ExportJob:
     """Return what the export of a run depends on."""
-    parent = earlier_adapter(job.config)
     return ExportJob(
         config=job.config,
         base=job.base,
@@ -87,7 +85,7 @@ def export_job(job: Job) -> ExportJob:
             seed=job.resolved.seed,
             settings={"asked": asked_settings(job.config), "resolved": asdict(job.resolved)},
             versions=library_versions(),
-            parent=None if parent is None else parent.digest,
+            parent=job.parent,
         ),
         initial_adapter=job.folders.initial_adapter if job.resolved.init_weights != "default" else None,
     )

@@ -51,6 +51,8 @@ class Job:
     folders: RunFolders
     base: Path
     base_digest: str
+    parent: str | None
+    """The digest of the adapter that training goes on from."""
     prepared: Prepared
     packs: list[list[int]] | None
     """The rows of each pack, where rows are packed."""

@@ -24,7 +24,7 @@ from fettle_trainer.train.folders import run_folders
 from fettle_trainer.train.hardware import local_hardware
 from fettle_trainer.train.model import has_varlen_attention, model_shape
 from fettle_trainer.train.plugins import chosen_loss, class_weight_of
-from fettle_trainer.train.settings import RowFacts, adapter_rank, resolve, with_micro_batch
+from fettle_trainer.train.settings import RowFacts, adapter_rank, packs_rows, resolve, with_micro_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def make_job(config: RunConfig, limits: Limits) -> Job:
 
     hardware = local_hardware(config.distributed.processes_per_node)
     varlen = has_varlen_attention()
-    packing = config.training.packing if config.training.packing is not None else hardware.is_gpu and varlen
+    packing = packs_rows(config.training, hardware, varlen_attention=varlen)
     packs = best_fit(prepared.train.lengths, prepared.facts.max_length) if packing else None
     shape = model_shape(base, config.method, config.lora, adapter_rank(config, earlier))
     resolved = resolve(
@@ -65,6 +65,7 @@ def make_job(config: RunConfig, limits: Limits) -> Job:
         folders=folders,
         base=base,
         base_digest=digest,
+        parent=None if earlier is None else earlier.digest,
         prepared=prepared,
         packs=packs,
         hardware=hardware,

@@ -139,7 +139,7 @@ def resolve(  # noqa: PLR0913 - what the settings are resolved from
         weight_decay=training.weight_decay or 0.0,
         optimizer=optimizer,
         max_length=rows.max_length,
-        packing=training.packing if training.packing is not None else hardware.is_gpu and varlen_attention,
+        packing=packs_rows(training, hardware, varlen_attention=varlen_attention),
         gradient_checkpointing=load.gradient_checkpointing,
         precision=precision,
         zero_stage=load.zero_stage,
@@ -155,6 +155,13 @@ def resolve(  # noqa: PLR0913 - what the settings are resolved from
         memory_bytes=estimate(shape, load).total,
         reasons=reasons,
     )
+
+
+def packs_rows(training: TrainingConfig, hardware: Hardware, *, varlen_attention: bool) -> bool:
+    """Say whether rows are packed: where it is left open, where attention needs no mask as large as their square."""
+    if training.packing is not None:
+        return training.packing
+    return hardware.is_gpu and varlen_attention
 
 
 def adapter_rank(config: RunConfig, earlier: VerifiedAdapter | None) -> int:
