@@ -29,7 +29,7 @@ unit: venv ## The fast tests, without a cluster
 	@$(PY) -m pytest -q -n 2 -m "not apiserver and not cluster" --ignore tests/training
 
 training: ## The trainer's tests, with the whole model stack
-	@"$$(scripts/trainer_venv.sh)" -m pytest -q -n 2 tests/training
+	@"$$(scripts/model_venv.sh)" -m pytest -q -n 2 tests/training
 
 format: venv ## Rewrite the code in the house format
 	$(PY) -m ruff format --quiet .

@@ -31,4 +31,4 @@ done
 # The trainer image is made on top of the server's model stack: what both need has one version.
 compile server pyproject.toml --extra server --constraint locks/dev.txt
 compile trainer pyproject.toml --extra trainer --constraint locks/server.txt --constraint locks/dev.txt
-compile trainer-dev pyproject.toml --extra trainer --extra trainer-dev --constraint locks/trainer.txt --constraint locks/dev.txt
+compile model-dev pyproject.toml --extra trainer --extra server --extra model-dev --constraint locks/trainer.txt --constraint locks/server.txt --constraint locks/dev.txt

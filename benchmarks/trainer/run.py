@@ -1,6 +1,6 @@
 """How fast this trainer is beside plain transformers with peft and TRL: same model, same rows, same machine, one run.
 
-`$(scripts/trainer_venv.sh) benchmarks/trainer/run.py` prints a table for rows of uneven and of equal length. Every
+`$(scripts/model_venv.sh) benchmarks/trainer/run.py` prints a table for rows of uneven and of equal length. Every
 contender runs in a process of its own; they take turns, so that whatever else the machine does meets all of them.
 """
 

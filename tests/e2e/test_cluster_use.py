@@ -11,8 +11,11 @@ import pytest
 
 from devcluster.addons import STORAGE_CLASS
 from devcluster.helper_images import BUSYBOX_IMAGE
+from devcluster.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cluster_plugin import Cluster
 
 pytestmark = pytest.mark.cluster
@@ -84,20 +87,31 @@ def servers(scratch_cluster: Cluster) -> Cluster:
     return scratch_cluster
 
 
+def wait_until_both_answer(who: str, ask: Callable[[], str]) -> None:
+    """Ask the Service until both nodes' pods answer: a node's proxy hears of a ready pod a little later."""
+    heard: set[str] = set()
+
+    def both_answered() -> bool:
+        heard.update(ask().split())
+        return heard == set(NODES)
+
+    wait_until(both_answered, timeout_s=30, every_s=0.5, otherwise=lambda: f"{who} reaches only {heard}")
+
+
 @pytest.mark.parametrize("node", NODES)
 def test_a_pod_reaches_the_pods_of_both_nodes_through_one_service_by_name(
     servers: Cluster, node: str
 ) -> None:
     script = "for i in $(seq 40); do wget -qO- http://web.default.svc.cluster.local; done"
-    answers = servers.kubectl("exec", f"server-{node}", "--", "sh", "-c", script).split()
-    assert set(answers) == set(NODES)
+    wait_until_both_answer(
+        f"a pod of {node}", lambda: servers.kubectl("exec", f"server-{node}", "--", "sh", "-c", script)
+    )
 
 
 def test_the_host_reaches_the_pods_of_both_nodes_through_one_service(servers: Cluster) -> None:
     address = servers.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    answers = {direct.open(f"http://{address}", timeout=5).read().decode().strip() for _ in range(40)}
-    assert answers == set(NODES)
+    wait_until_both_answer("the host", lambda: direct.open(f"http://{address}", timeout=5).read().decode())
 
 
 def test_a_pod_sees_another_nodes_pod_under_its_own_address(servers: Cluster) -> None:

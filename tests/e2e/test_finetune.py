@@ -183,6 +183,20 @@ def team(cluster: Cluster) -> Iterator[Team]:
     )
     helm(cluster, "uninstall", "fettle", "--wait")
     cluster.kubectl("delete", "namespace", HOME, TEAM, "--wait", "--timeout=150s")
+    remove_unowned_crds(cluster)
+
+
+def remove_unowned_crds(cluster: Cluster) -> None:
+    """Remove the kinds that no release owns: Helm refuses to install over them."""
+    found = json.loads(cluster.kubectl("get", "crds", "--output", "json"))["items"]
+    ours = [each for each in found if each["spec"]["group"] == "fettle.dev"]
+    names = [
+        each["metadata"]["name"]
+        for each in ours
+        if each["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") != "Helm"
+    ]
+    if names:
+        cluster.kubectl("delete", "crds", *names, "--wait", "--timeout=60s")
 
 
 def helm(cluster: Cluster, *arguments: str) -> None:

@@ -61,10 +61,8 @@ WANTED: dict[str, list[str]] = {
     "operator": ["fettle_operator", "kopf", "fettle_trainer.config", "aiohttp", "pydantic"],
     "router": ["fettle_router", "pydantic", "yaml"],
     "server": ["fettle_server", "torch", "transformers", "peft", "starlette", "uvicorn"],
-    "trainer": [
-        "fettle_trainer", "torch", "transformers", "peft", "deepspeed", "bitsandbytes", "accelerate", "datasets",
-    ],
-}  # fmt: skip
+    "trainer": ["fettle_trainer", "torch", "transformers", "peft", "deepspeed", "bitsandbytes", "accelerate"],
+}
 UNWANTED: dict[str, list[str]] = {
     "operator": ["torch", "transformers", "kubernetes", "fettle_server", "pip", "uv"],
     "router": ["torch", "fettle_operator", "fettle_trainer", "pip", "uv"],

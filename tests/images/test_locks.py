@@ -19,7 +19,7 @@ EXTRAS = {
     "router": ["router"],
     "server": ["server"],
     "trainer": ["trainer"],
-    "trainer-dev": ["trainer", "trainer-dev"],
+    "model-dev": ["trainer", "server", "model-dev"],
 }
 
 

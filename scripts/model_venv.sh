@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes the environment that the trainer's tests and benchmarks run in and prints its Python's path. It holds the
+# Makes the environment that the tests and benchmarks of trainer and model server run in and prints its Python's path. It holds the
 # model stack, gigabytes, so all checkouts share one in the cache, named by the lock it was made from.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-lock=locks/trainer-dev.txt
+lock=locks/model-dev.txt
 cache="${FETTLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/fettle}"
 home="$cache/venvs/trainer-$(sha256sum "$lock" | cut -c1-12)"
 
@@ -16,7 +16,7 @@ fi
 if [ ! -x "$home/bin/python" ]; then
     # A half-made environment must never look finished; one that nobody has used for days belongs to an older lock.
     rm -rf "$home.new"
-    find "$cache/venvs" -mindepth 1 -maxdepth 1 -name 'trainer-*' -mtime +2 -exec rm -rf {} +
+    find "$cache/venvs" -mindepth 1 -maxdepth 1 \( -name 'model-*' -o -name 'trainer-*' \) -mtime +2 -exec rm -rf {} +
     scripts/uv venv --quiet --relocatable --python "$(command -v python3)" "$home.new" >&2
     scripts/uv pip sync --quiet --require-hashes --python "$home.new/bin/python" "$lock" >&2
     mv -T "$home.new" "$home"
