@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 lock=locks/model-dev.txt
 cache="${FETTLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/fettle}"
-home="$cache/venvs/trainer-$(sha256sum "$lock" | cut -c1-12)"
+home="$cache/venvs/model-$(sha256sum "$lock" | cut -c1-12)"
 
 if [ ! -x "$home/bin/python" ]; then
     mkdir -p "$cache/venvs"
