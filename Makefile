@@ -1,7 +1,7 @@
 # Every target is meant for people; what a target needs, it makes first. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test venv lint unit training format cluster-up cluster-down cluster-status kubeconfig env images crds lock clean
+.PHONY: help demo test venv lint unit models format cluster-up cluster-down cluster-status kubeconfig env images crds lock clean
 
 NODES ?= 1
 FAKE_GPUS ?= 0
@@ -26,10 +26,10 @@ lint: venv ## Format, lint, types, import contracts, freshness of generated file
 	PYTHONPATH=operator/src:trainer/src:server/src:router/src:cli/src .venv/bin/lint-imports
 
 unit: venv ## The fast tests, without a cluster
-	@$(PY) -m pytest -q -n 2 -m "not apiserver and not cluster" --ignore tests/training
+	@$(PY) -m pytest -q -n 2 -m "not apiserver and not cluster" --ignore tests/training --ignore tests/serving
 
-training: ## The trainer's tests, with the whole model stack
-	@"$$(scripts/model_venv.sh)" -m pytest -q -n 2 tests/training
+models: ## The tests of trainer and model server, with the whole model stack
+	@"$$(scripts/model_venv.sh)" -m pytest -q -n 2 tests/training tests/serving
 
 format: venv ## Rewrite the code in the house format
 	$(PY) -m ruff format --quiet .

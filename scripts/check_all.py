@@ -14,7 +14,7 @@ from stages import Stage, StageFailed, run
 PYTEST = (".venv/bin/python", "-m", "pytest", "-q")
 FAST = ("-m", "not apiserver and not cluster")
 CHART = "tests/chart"
-TRAINING = "tests/training"
+MODEL_STACK = ("tests/training", "tests/serving")
 
 
 def without(*folders: str) -> tuple[str, ...]:
@@ -28,23 +28,23 @@ def stages() -> list[Stage]:
         Stage("venv", ("scripts/venv.sh",)),
         Stage("apiserver-binaries", ("python3", "-m", "devcluster", "build", "etcd", "kube-apiserver")),
         Stage("lint", ("make", "--no-print-directory", "lint"), after=("venv",)),
-        Stage("unit", (*PYTEST, "-n", "2", *FAST, *without(CHART, TRAINING)), after=("venv",), show=True),
+        Stage("unit", (*PYTEST, "-n", "2", *FAST, *without(CHART, *MODEL_STACK)), after=("venv",), show=True),
         Stage("binaries", ("python3", "-m", "devcluster", "build"), after=("apiserver-binaries",)),
         Stage("images", ("python3", "-m", "images", "build", "--push")),
         # Rendering needs helm, and the linters beside it.
         Stage("chart", (*PYTEST, "-n", "2", *FAST, CHART), after=("unit", "binaries"), show=True),
         Stage(
             "integration",
-            (*PYTEST, "-n", "3", "-m", "apiserver", *without(TRAINING)),
+            (*PYTEST, "-n", "3", "-m", "apiserver", *without(*MODEL_STACK)),
             after=("unit", "apiserver-binaries"),
             show=True,
         ),
-        # Training keeps both cores busy, and the integration tests have deadlines.
-        Stage("training", ("make", "--no-print-directory", "training"), after=("integration",), show=True),
+        # Models keep both cores busy, and the integration tests have deadlines.
+        Stage("models", ("make", "--no-print-directory", "models"), after=("integration",), show=True),
         Stage(
             "e2e",
-            (*PYTEST, "-m", "cluster", *without(TRAINING)),
-            after=("lint", "chart", "integration", "training", "images"),
+            (*PYTEST, "-m", "cluster", *without(*MODEL_STACK)),
+            after=("lint", "chart", "integration", "models", "images"),
             show=True,
         ),
     ]
