@@ -15,7 +15,7 @@ import pytest
 pytestmark = [pytest.mark.cluster, pytest.mark.last]
 
 ROOT = Path(__file__).parents[2]
-RUN_BY_MAKE_TEST_ITSELF = {"make venv", "make unit", "make lint", "make test"}
+RUN_BY_MAKE_TEST_ITSELF = {"make venv", "make unit", "make models", "make lint", "make test"}
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "README.md"]
 TIMEOUT_S = 900
 
