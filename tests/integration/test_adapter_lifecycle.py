@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from faults.nodes import Ends, Waits
+from faults.rules import Delay, Request, Rule
 from faults.stage import DIGEST, Stage, adapter, eventually, verified
 from fettle_operator.labels import MANAGED_SELECTOR
 from fettle_operator.resources import ADAPTERS, EVENTS, FINETUNEJOBS, INFERENCEDEPLOYMENTS, JOBS, PODS
@@ -92,9 +93,12 @@ def test_a_restart_writes_nothing_to_what_is_unchanged(stage: Stage) -> None:
     stage.operator.start()
     stage.await_condition("tuned", "Ready", "Verified")
     stage.await_condition("tuned", "InUse", "InUse")
+    stage.await_condition("chat", "Ready", "ControllerNotAvailable", INFERENCEDEPLOYMENTS)
     stage.await_quiet(1.5)
     stage.operator.stop()
     before = len(stage.proxy.writes())
+    # Whoever uses the adapter is listed late: until then nobody may be told that nobody does.
+    stage.rule(Rule(_lists_deployments, Delay(1), times=1))
 
     stage.operator.start()
     stage.await_ready_operator()
@@ -336,6 +340,11 @@ def test_the_pod_of_a_verification_is_restricted(stage: Stage) -> None:
     assert spec["enableServiceLinks"] is False
     assert spec["containers"][0]["volumeMounts"][0]["readOnly"] is True
     assert {"requests", "limits"} <= spec["containers"][0]["resources"].keys()
+
+
+def _lists_deployments(request: Request) -> bool:
+    whole = request.path.endswith(f"/{INFERENCEDEPLOYMENTS.plural}")
+    return request.method == "GET" and whole and not request.is_watch
 
 
 def _attempt(job: dict[str, Any]) -> int:

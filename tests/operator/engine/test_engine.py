@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -26,7 +26,7 @@ from fettle_operator.errors import (
 )
 from fettle_operator.metrics import Metrics
 from fettle_operator.reasons import Reason
-from fettle_operator.resources import ADAPTERS, FINETUNEJOBS, Manifest, ObjectRef
+from fettle_operator.resources import ADAPTERS, FINETUNEJOBS, ApiResource, Manifest, ObjectRef
 from fettle_operator.settings import Backoff
 from fettle_operator.unavailable import UnavailableController
 
@@ -77,9 +77,13 @@ class Bench:
             [],
             self.cluster,
             self.loops,
-            lambda resource, found: self.listed.append((resource.plural, len(found))),
+            self._hear,
             self.metrics,
         )
+
+    def _hear(self, resource: ApiResource, found: Sequence[Manifest]) -> tuple[ObjectRef, ...]:
+        self.listed.append((resource.plural, len(found)))
+        return ()
 
     async def make(self, name: str = "tuned") -> Manifest:
         return await self.cluster.create(

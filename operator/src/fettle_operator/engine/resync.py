@@ -7,19 +7,19 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from fettle_operator.cluster.port import Cluster
 from fettle_operator.engine.backoff import jittered
 from fettle_operator.engine.loops import Loops
 from fettle_operator.errors import ClusterError
 from fettle_operator.metrics import Metrics
-from fettle_operator.resources import ApiResource, Manifest, ref_of
+from fettle_operator.resources import ApiResource, Manifest, ObjectRef, ref_of
 
 __all__ = ["Listener", "Resync"]
 
-Listener = Callable[[ApiResource, Sequence[Manifest]], None]
-"""Told of each complete list of a kind, over all namespaces that are watched."""
+Listener = Callable[[ApiResource, Sequence[Manifest]], Iterable[ObjectRef]]
+"""Told of each complete list of a kind, over all namespaces that are watched; says whom that is news for."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,19 +56,29 @@ class Resync:
                 pause_s = min(retry_s, every_s)
 
     async def run(self) -> None:
-        """List every kind once."""
+        """List every kind once, and only then wake anybody.
+
+        A pass that began between two lists would take what the second one tells for absent, and write so.
+        """
+        present: dict[ApiResource, dict[ObjectRef, str]] = {}
+        concerned: list[ObjectRef] = []
         for resource in self._resources:
             listed = [each for scope in self._scopes for each in await self._cluster.list(resource, scope)]
-            self._listener(resource, listed)
-            self._compare(resource, listed)
+            concerned += self._listener(resource, listed)
+            present[resource] = {
+                ref_of(resource, each): each["metadata"]["resourceVersion"] for each in listed
+            }
+        for resource, versions in present.items():
+            self._compare(resource, versions)
+        for ref in concerned:
+            self._loops.wake(ref)
         self._metrics.last_resync.set(time.time())
 
-    def _compare(self, resource: ApiResource, listed: Sequence[Manifest]) -> None:
+    def _compare(self, resource: ApiResource, present: Mapping[ObjectRef, str]) -> None:
         """Start loops for objects that have none; wake those whose object is not there: they will see and end.
 
         Loops whose object is there are left alone: each has its own timer.
         """
-        present = {ref_of(resource, each): each["metadata"]["resourceVersion"] for each in listed}
         known = self._loops.refs(resource)
         for ref, version in present.items():
             if ref not in known:

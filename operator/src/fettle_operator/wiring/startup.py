@@ -26,7 +26,7 @@ from fettle_operator.errors import ClusterError, InvalidConfiguration, NotFound
 from fettle_operator.finetune.progress import Desk
 from fettle_operator.finetune.reconcile import FineTuneJobController
 from fettle_operator.labels import MANAGED_SELECTOR
-from fettle_operator.resources import FINETUNEJOBS, INFERENCEDEPLOYMENTS, ApiResource, Manifest
+from fettle_operator.resources import FINETUNEJOBS, INFERENCEDEPLOYMENTS, ApiResource, Manifest, ObjectRef
 from fettle_operator.settings import Settings
 from fettle_operator.unavailable import UnavailableController
 from fettle_operator.wiring.login import login_with
@@ -67,7 +67,7 @@ async def run(settings: Settings, credentials: Credentials, ports: Ports) -> Non
         passes = _passes(controllers, cluster, measured)
         loops = Loops(passes, Pace(settings.resync_seconds, settings.backoff), measured, chance)
         resync = Resync(
-            KINDS, settings.watch_namespaces, cluster, loops, _listener(usage, loops, measured.jobs), measured
+            KINDS, settings.watch_namespaces, cluster, loops, _listener(usage, measured.jobs), measured
         )
         registry = kopf.OperatorRegistry()
         login_with(registry, credentials)
@@ -109,15 +109,13 @@ def _passes(
     return {each.resource: Pass(each, cluster, measured, lambda: datetime.now(UTC)) for each in controllers}
 
 
-def _listener(usage: UsageIndex, loops: Loops, series: metrics.JobSeries) -> Listener:
-    def listed(resource: ApiResource, manifests: Sequence[Manifest]) -> None:
-        if resource in USER_KINDS:
-            for adapter in usage.replace_all(resource, manifests):
-                loops.wake(adapter)
+def _listener(usage: UsageIndex, series: metrics.JobSeries) -> Listener:
+    def listed(resource: ApiResource, manifests: Sequence[Manifest]) -> frozenset[ObjectRef]:
         if resource == FINETUNEJOBS:
             series.keep_only(
                 [(each["metadata"]["namespace"], each["metadata"]["name"]) for each in manifests]
             )
+        return usage.replace_all(resource, manifests) if resource in USER_KINDS else frozenset()
 
     return listed
 
