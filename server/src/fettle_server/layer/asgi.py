@@ -17,9 +17,12 @@ __all__ = [
     "Scope",
     "Send",
     "answer",
+    "error_document",
     "header",
     "read_body",
     "refuse",
+    "require_method",
+    "respond",
 ]
 
 Scope = MutableMapping[str, Any]
@@ -76,6 +79,26 @@ async def read_body(receive: Receive, limit: int) -> bytes:
             return b"".join(parts)
 
 
+def require_method(scope: Scope, *allowed: str) -> None:
+    """Refuse every other method."""
+    if scope["method"] not in allowed:
+        raise Refused(405, "method_not_allowed", f"This path takes {' and '.join(allowed)}.")
+
+
+async def respond(send: Send, work: Awaitable[bytes]) -> None:
+    """Send the JSON that `work` returns, or the error that it raises for the client."""
+    try:
+        body = await work
+    except ClientGone:
+        return
+    except BodyTooLarge:
+        await refuse(send, Refused(413, "body_too_large", "The body is too long for this path."))
+    except Refused as refused:
+        await refuse(send, refused)
+    else:
+        await answer(send, 200, body)
+
+
 async def answer(
     send: Send,
     status: int,
@@ -95,12 +118,14 @@ async def answer(
 
 async def refuse(send: Send, refused: Refused) -> None:
     """Send an error in OpenAI's shape."""
+    later = refused.retry_after_s
+    headers = [] if later is None else [(b"retry-after", str(later).encode())]
+    await answer(send, refused.status, json.dumps(error_document(refused)).encode(), headers=headers)
+
+
+def error_document(refused: Refused) -> dict[str, Any]:
+    """Return an error in OpenAI's shape."""
     kind = _ERROR_KINDS.get(
         refused.status, "invalid_request_error" if refused.status < 500 else "server_error"
     )
-    document = {
-        "error": {"message": refused.message, "type": kind, "param": refused.param, "code": refused.code}
-    }
-    later = refused.retry_after_s
-    headers = [] if later is None else [(b"retry-after", str(later).encode())]
-    await answer(send, refused.status, json.dumps(document).encode(), headers=headers)
+    return {"error": {"message": refused.message, "type": kind, "param": refused.param, "code": refused.code}}
