@@ -1,21 +1,14 @@
-"""The digest of a base model: what an adapter's manifest names, and what serving compares.
-
-It is made like an adapter's digest, over the lines that sha256sum prints for the files that decide what the model
-is. Hashing reads every byte, so the result is remembered for as long as the files look the same.
-"""
+"""The digest of a base model, remembered for as long as the files look the same: making it reads every byte."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fettle_trainer import strict_json
-from fettle_trainer.adapter.digest import adapter_digest
+from fettle_trainer.adapter.model_folder import deciding_files, folder_digest
 from fettle_trainer.atomic import write_atomically
-from fettle_trainer.config.adapter import FileRecord
-from fettle_trainer.config.manifest import MANIFEST_NAME
 from fettle_trainer.errors import WrongInputError
 from fettle_trainer.strict_json import StrictJsonError
 
@@ -24,22 +17,17 @@ if TYPE_CHECKING:
 
     from fettle_trainer.config.verification import VerifiedAdapter
 
-_SUFFIXES: Final = frozenset({".safetensors", ".json", ".jinja", ".model", ".txt"})
-"""Weights, configurations, tokenizer and template; a changed README is the same model."""
-_PIECE_BYTES: Final = 2**22
-
 
 def model_digest(folder: Path, cache: Path) -> str:
     """Return the digest of a model folder; `cache` is a file that remembers it."""
-    files = sorted(path for path in folder.iterdir() if _counts(path))
-    appearance = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+    appearance = {
+        path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in deciding_files(folder)
+    }
     key = {"folder": str(folder.resolve()), "files": appearance}
     remembered = _read(cache)
     if remembered.get("key") == key:
         return str(remembered["digest"])
-    digest = adapter_digest(
-        FileRecord(path=path.name, sha256=_sha256(path), size_bytes=path.stat().st_size) for path in files
-    )
+    digest = folder_digest(folder)
     cache.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(cache, json.dumps({"key": key, "digest": digest}).encode())
     return digest
@@ -65,18 +53,6 @@ def require_same_base(earlier: VerifiedAdapter, found: str) -> None:
             f"{found}. On another base its weights mean nothing; name the base {earlier.base_model}.",
             "model.adapter",
         )
-
-
-def _counts(path: Path) -> bool:
-    return path.suffix in _SUFFIXES and path.name != MANIFEST_NAME and path.is_file()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _read(cache: Path) -> dict[str, Any]:
