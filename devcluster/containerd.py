@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devcluster import files, forgetting, helper_images, network, processes, registry
+from devcluster import files, forgetting, helper_images, network, processes, registry, seeding
 from devcluster.packages import BUSYBOX, CNI_PLUGINS
 from devcluster.plan import REGISTRY_NAME
 from devcluster.processes import Program
@@ -109,6 +109,7 @@ def start(plan: Plan, node: Node) -> None:
     pods = json.dumps(network.cni_configuration(node), indent=2)
     files.write(node.state / "cni" / "10-pods.conflist", pods)
     node.run.mkdir(parents=True, exist_ok=True)
+    seeding.seed(node.images, plan.image_donor)
     node.images.mkdir(parents=True, exist_ok=True)
     file = node.state / "containerd.toml"
     files.write(file, config(node))

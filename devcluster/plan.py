@@ -143,6 +143,11 @@ class Plan:
         return self._namespaces / "switch"
 
     @property
+    def image_donor(self) -> Path:
+        """Whose images a new node begins with: those of the machine's default cluster."""
+        return self.cache / "containerd" / f"{DEFAULT_INSTANCE}-node1"
+
+    @property
     def _namespaces(self) -> Path:
         return self.run / "netns"
 
