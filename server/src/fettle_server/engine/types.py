@@ -160,8 +160,17 @@ class DroppedError(EngineError):
         super().__init__("The shadow request was dropped: the server is busy with users' requests.")
 
 
+class BaseRefusedError(Exception):
+    """The base model cannot be served; its text is for who starts the server."""
+
+
 class GenerationFailedError(EngineError):
     """Generating the answer failed; other requests are not concerned."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Generating this answer failed; the server's log says why. Other requests are not concerned."
+        )
 
 
 class WrongMessagesError(EngineError):

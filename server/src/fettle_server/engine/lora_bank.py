@@ -1,0 +1,115 @@
+"""The adapters in the model, and which of them each row of a batch goes through.
+
+PEFT can send the rows of a batch through different adapters; its own way of asking for that walks all modules and
+sets hooks anew at each forward. Here the hooks stay, and the modules are touched only when the kind of batch changes:
+a batch of one adapter, or of none, runs as PEFT runs it alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, PeftModelForCausalLM, set_peft_model_state_dict
+from peft.tuners.lora.layer import LoraLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_BASE = "__base__"
+"""PEFT's word for rows without an adapter."""
+
+
+class WeightsDoNotFitError(Exception):
+    """The adapter's weights are not those that the base model has room for."""
+
+
+class LoraBank:
+    """Adapters by name, on one model; only the thread of the steps may use it."""
+
+    def __init__(self, causal: Any) -> None:
+        self._causal = causal
+        self._peft: Any = None
+        self._layers: list[Any] = []
+        self._wrappers: list[Any] = []
+        self._active: tuple[str, ...] = ()
+        self._rows: list[str] | None = None
+
+    def add(self, name: str, config: LoraConfig, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put an adapter into the model, or raise and leave the model as it was."""
+        try:
+            self._add(name, config, tensors)
+        except BaseException:
+            self.drop(name)
+            raise
+
+    def drop(self, name: str) -> None:
+        """Take an adapter out and give its memory back."""
+        if self._peft is None or name not in self._peft.peft_config:
+            return
+        self._activate(())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # which adapter PEFT takes as active next is not its choice here
+            self._peft.delete_adapter(name)
+        self._collect_modules()
+        self._activate((), always=True)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def select(self, names: Sequence[str | None]) -> None:
+        """Say which adapter each row of the next forward goes through; None is the base model itself."""
+        distinct = set(names)
+        if len(distinct) > 1:
+            self._activate(())
+            self._rows = [name or _BASE for name in names]
+            return
+        self._rows = None
+        self._activate(tuple(name for name in distinct if name))
+
+    def _add(self, name: str, config: LoraConfig, tensors: Mapping[str, torch.Tensor]) -> None:
+        # On the meta device PEFT skips the random initialisation, most of the time that adding takes. Magnitudes of
+        # DoRA and modules saved whole are derived from the base's weights, so they need real ones.
+        empty = not (config.use_dora or config.modules_to_save)
+        if self._peft is None:
+            self._peft = PeftModelForCausalLM(
+                self._causal, config, adapter_name=name, low_cpu_mem_usage=empty
+            )
+        else:
+            self._peft.add_adapter(name, config, low_cpu_mem_usage=empty)
+        result = set_peft_model_state_dict(
+            self._peft, dict(tensors), adapter_name=name, low_cpu_mem_usage=empty
+        )
+        missing = [key for key in result.missing_keys if name in key.split(".")]
+        if missing or result.unexpected_keys:
+            raise WeightsDoNotFitError((missing or result.unexpected_keys)[0])
+        self._peft.eval().requires_grad_(False)
+        self._collect_modules()
+        self._activate((), always=True)
+
+    def _collect_modules(self) -> None:
+        """Find the modules that adapters live in; each gets its hook once."""
+        known = set(map(id, self._layers))
+        self._layers = [module for module in self._causal.modules() if isinstance(module, LoraLayer)]
+        self._wrappers = [
+            module for module in self._causal.modules() if isinstance(module, AuxiliaryTrainingWrapper)
+        ]
+        for layer in self._layers:
+            if id(layer) not in known:
+                layer.register_forward_pre_hook(self._name_rows, with_kwargs=True)
+
+    def _name_rows(self, _: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        return None if self._rows is None else (args, {**kwargs, "adapter_names": self._rows})
+
+    def _activate(self, names: tuple[str, ...], *, always: bool = False) -> None:
+        if names == self._active and not always:
+            return
+        for layer in self._layers:
+            layer.set_adapter(list(names), inference_mode=True)
+        for wrapper in self._wrappers:
+            own = [name for name in names if wrapper.check_set_adapter([name])]
+            wrapper.set_adapter(own, inference_mode=True)
+        self._active = names
