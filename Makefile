@@ -10,7 +10,7 @@ PY := .venv/bin/python
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
 
-demo: ## Install Fettle on a local cluster and import an adapter
+demo: ## Install Fettle on a local cluster, train two adapters, show the answers before and after
 	@python3 scripts/demo.py
 
 test: ## Everything: lint, unit, integration, chart and end-to-end tests

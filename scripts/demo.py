@@ -1,22 +1,25 @@
-"""`make demo`: a cluster, Fettle's chart, and an imported adapter that becomes Ready.
+"""`make demo`: a cluster, Fettle's chart, an imported adapter, and two FineTuneJobs that train one each.
 
 Standard library only. Every step can be run again; what is there already is left as it is.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+from demo_tools import ROOT, Tools, answer
+from demo_training import Training
 from stages import Stage, StageFailed, run
 
 RELEASE = "fettle"
 OPERATOR_NAMESPACE = "fettle-system"
 DEMO_NAMESPACE = "fettle-demo"
 ADAPTER = "support-tone"
+IMAGES = ("operator", "trainer")
+JOBS = ("tickets", "tickets-two-pods")
+OVERLAY = ROOT / "build" / "demo"
 
 
 def main() -> int:
@@ -27,14 +30,17 @@ def main() -> int:
     try:
         run(
             [
-                Stage("images", ("python3", "-m", "images", "build", "operator", "--push")),
+                Stage("images", ("python3", "-m", "images", "build", *IMAGES, "--push")),
                 Stage("cluster", ("python3", "-m", "clusters", "up")),
                 Stage("tools", ("python3", "-m", "devcluster", "build", "kubectl", "helm")),
             ],
             at_once=3,
         )
-        install()
-        import_adapter()
+        tools = Tools.of_the_chosen_cluster(DEMO_NAMESPACE)
+        make_base_model(tools)
+        install(tools)
+        import_adapter(tools)
+        train(tools)
     except StageFailed:
         return 1
     except subprocess.CalledProcessError as error:
@@ -43,16 +49,33 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
+    except TimeoutError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
     print(next_steps(time.monotonic() - started))
     return 0
 
 
-def install() -> None:
+def make_base_model(tools: Tools) -> None:
+    """Start the Job that makes the model to train on; it takes a while, so it comes first."""
+    tools.kubectl("apply", "-f", "examples/demo-namespace.yaml")
+    OVERLAY.mkdir(parents=True, exist_ok=True)
+    # The example names no registry: whoever applies it says where the image lies.
+    built = answer("images", "build", *IMAGES, "--push").splitlines()
+    image, _, tag = next(name for name in built if "/trainer:" in name).rpartition(":")
+    (OVERLAY / "kustomization.yaml").write_text(
+        "resources: [../../examples/base-model]\n"
+        f"images: [{{name: fettle-trainer, newName: {image}, newTag: {tag}}}]\n"
+    )
+    if not tools.exists("job", "make-base"):
+        tools.in_namespace("apply", "-k", str(OVERLAY))
+
+
+def install(tools: Tools) -> None:
     """Install or upgrade the chart, and wait until the operator is ready."""
-    # The watched namespace must exist first: the chart puts the operator's Role there.
-    call("kubectl", "apply", "-f", "examples/demo-namespace.yaml")
-    call(
-        "helm", "upgrade", RELEASE, "charts/fettle",
+    # The watched namespace must exist before: the chart puts the operator's Role there.
+    tools.helm(
+        "upgrade", RELEASE, "charts/fettle",
         "--install", "--namespace", OPERATOR_NAMESPACE, "--create-namespace",
         "--values", "build/images.yaml",
         "--set", f"watchNamespaces={{{DEMO_NAMESPACE}}}",
@@ -60,46 +83,36 @@ def install() -> None:
     )  # fmt: skip
 
 
-def import_adapter() -> None:
+def import_adapter(tools: Tools) -> None:
     """Put an adapter's files on a volume, declare it, and wait until it is verified."""
-    call("kubectl", "--namespace", DEMO_NAMESPACE, "apply", "-k", "examples/import-adapter")
-    call(
-        "kubectl", "--namespace", DEMO_NAMESPACE, "wait",
-        "--for=condition=Ready", f"adapter/{ADAPTER}", "--timeout=180s",
-    )  # fmt: skip
-    call("kubectl", "--namespace", DEMO_NAMESPACE, "get", "adapters", "-o", "wide")
+    tools.in_namespace("apply", "-k", "examples/import-adapter")
+    tools.in_namespace("wait", "--for=condition=Ready", f"adapter/{ADAPTER}", "--timeout=180s")
+
+
+def train(tools: Tools) -> None:
+    """Train one adapter in one pod and one over two, side by side, and show what it was good for."""
+    print("▶ base model")
+    tools.in_namespace("wait", "--for=condition=Complete", "job/make-base", "--timeout=900s")
+    tools.in_namespace("apply", "-k", "examples/finetunejob")
+    training = Training(tools, JOBS)
+    training.follow()
+    tools.in_namespace("get", "finetunejobs,adapters")
+    training.show_answers(JOBS[0])
 
 
 def next_steps(seconds: float) -> str:
     """Return what a new user should try now."""
     return f"""
-Fettle is running, and the adapter {ADAPTER!r} is verified and Ready ({seconds:.0f} s).
+Fettle is running; it has verified one adapter, and trained two ({seconds:.0f} s).
 
-Next, look at what was found out about it:
+Next, look at what was found out:
 
     eval "$(make -s env)"
-    kubectl -n {DEMO_NAMESPACE} describe adapter {ADAPTER}
+    kubectl -n {DEMO_NAMESPACE} describe finetunejob {JOBS[0]}
+    kubectl -n {DEMO_NAMESPACE} get adapters -o wide
     kubectl explain finetunejob.spec
 
-and import one of your own: docs/guides/import-an-adapter.md. `make cluster-down` removes everything."""
-
-
-def call(tool: str, *arguments: str) -> None:
-    """Run one of the cluster's tools against the chosen cluster."""
-    environment = os.environ | {"KUBECONFIG": answer("clusters", "kubeconfig")}
-    subprocess.run((str(tool_path(tool)), *arguments), check=True, env=environment)
-
-
-def tool_path(tool: str) -> Path:
-    """Return the pinned build of a tool, whatever else is on PATH."""
-    return Path(answer("devcluster", "which", tool))
-
-
-def answer(module: str, *arguments: str) -> str:
-    """Ask one of the repository's own command lines."""
-    return subprocess.run(
-        ("python3", "-m", module, *arguments), check=True, stdout=subprocess.PIPE, text=True
-    ).stdout.strip()
+and train on your own data: docs/guides/finetunejob.md. `make cluster-down` removes everything."""
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.last]
 ROOT = Path(__file__).parents[2]
 RUN_BY_MAKE_TEST_ITSELF = {"make venv", "make unit", "make models", "make lint", "make test"}
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "README.md"]
-TIMEOUT_S = 900
+TIMEOUT_S = 1800
 
 
 def commands(page: Path) -> list[str]:

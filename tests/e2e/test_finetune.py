@@ -1,4 +1,4 @@
-"""FineTuneJobs on a real cluster with the real trainer: trained, refused, killed and resumed."""
+"""FineTuneJobs on a real cluster with the real trainer: trained, refused, and disturbed in every way a cluster knows."""
 
 from __future__ import annotations
 
@@ -7,148 +7,28 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
+import finetune_team
+from devcluster import processes
 from devcluster.waiting import wait_until
-from helm_chart import CHART, ROOT, program
+from fettle_trainer.watch.metrics_file import METRICS_NAME, read_metrics
+from finetune_team import PATIENCE_S, Team, finetunejob
+from helm_chart import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cluster_plugin import Cluster
 
 pytestmark = pytest.mark.cluster
 
-HOME = "finetune-test-system"
-TEAM = "finetune-test"
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-DATA = ROOT / "examples" / "train-on-a-laptop"
-PATIENCE_S = 900.0
-"""An interpreter with torch starts slowly on two busy cores, and each attempt starts one."""
-
-
-class Team:
-    """The namespace in which a team trains."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-
-    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl in the team's namespace."""
-        return self.cluster.kubectl("--namespace", TEAM, *arguments, stdin=stdin)
-
-    def apply(self, *manifests: dict[str, Any]) -> None:
-        """Apply objects."""
-        self.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump_all(manifests))
-
-    def get(self, *arguments: str) -> dict[str, Any]:
-        """Return an object."""
-        found: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "--output", "json"))
-        return found
-
-    def status(self, name: str) -> dict[str, Any]:
-        """Return a job's status."""
-        status: dict[str, Any] = self.get("finetunejob", name).get("status", {})
-        return status
-
-    def ready(self, name: str) -> dict[str, Any]:
-        """Return a job's condition Ready."""
-        found = self.status(name).get("conditions", [])
-        return next((each for each in found if each["type"] == "Ready"), {})
-
-    def await_end(self, name: str) -> dict[str, Any]:
-        """Wait until a job is over; return its status."""
-        wait_until(
-            lambda: self.status(name).get("phase") in {"Succeeded", "Failed"},
-            timeout_s=PATIENCE_S,
-            every_s=1.0,
-            otherwise=lambda: f"{name} is not over: {json.dumps(self.status(name), indent=1)}",
-        )
-        return self.status(name)
-
-
-def finetunejob(name: str, data: str = "train.jsonl", **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "fettle.dev/v1alpha1",
-        "kind": "FineTuneJob",
-        "metadata": {"name": name},
-        "spec": {
-            "model": {"volume": {"claimName": "models", "path": "shop"}},
-            "dataset": {
-                "train": [{"configMap": {"name": "tickets", "key": data}}],
-                "validation": [{"configMap": {"name": "tickets", "key": "validation.jsonl"}}],
-            },
-            "training": {
-                "maxSteps": 10,
-                "batchSize": 8,
-                "maxLength": 128,
-                "learningRate": 0.002,
-                "logEvery": 1,
-            },
-            "evaluation": {"metrics": ["loss"], "samples": 0},
-            "output": {"store": {"claimName": "results"}},
-            **spec,
-        },
-    }
-
-
-def claim(name: str) -> dict[str, Any]:
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
-
-
-def base_model(image: str) -> dict[str, Any]:
-    """Return the Job that makes the tiny model which all jobs here start from."""
-    container = {
-        "name": "make-base",
-        "image": image,
-        "args": ["make-base", "--output", "/models/shop", "--steps", "10"],
-        "env": [{"name": "HOME", "value": "/tmp"}, {"name": "XDG_CACHE_HOME", "value": "/tmp/cache"}],
-        "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "models", "mountPath": "/models"}, {"name": "tmp", "mountPath": "/tmp"}],
-    }
-    pod = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 10001,
-            "fsGroup": 10001,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": [
-            {"name": "models", "persistentVolumeClaim": {"claimName": "models"}},
-            {"name": "tmp", "emptyDir": {}},
-        ],
-    }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": "make-base"},
-        "spec": {"backoffLimit": 1, "template": {"spec": pod}},
-    }
-
-
-def config_map() -> dict[str, Any]:
-    rows = (DATA / "train.jsonl").read_text().splitlines()
-    broken = [*rows[:5], rows[5][:-3], *rows[6:20]]
-    data = {
-        "train.jsonl": "\n".join(rows[:200]) + "\n",
-        "broken.jsonl": "\n".join(broken) + "\n",
-        "validation.jsonl": "\n".join((DATA / "validation.jsonl").read_text().splitlines()[:8]) + "\n",
-    }
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tickets"}, "data": data}
+SMALL = {"requests": {"cpu": "250m", "memory": "1Gi"}}
+LONG = {"maxSteps": 60, "saveEvery": 5, "batchSize": 8, "maxLength": 128, "logEvery": 1}
+"""Long enough to be met in the middle, with a checkpoint behind it."""
 
 
 @pytest.fixture(scope="module")
@@ -156,90 +36,37 @@ def team(cluster: Cluster) -> Iterator[Team]:
     """Return a namespace with Fettle, a base model and data; all of it goes at the end."""
     build = [sys.executable, "-m", "images", "build", "operator", "trainer", "--push"]
     subprocess.run(build, cwd=ROOT, check=True, timeout=3600)
-    made = Team(cluster)
-    # What a run that was cut off may have left.
-    cluster.kubectl("delete", "namespace", TEAM, "--ignore-not-found", "--wait", "--timeout=150s")
-    for name, labels in ((HOME, {}), (TEAM, RESTRICTED)):
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-        cluster.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(namespace))
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds"))
-    helm(
-        cluster,
-        *("upgrade", "--install", "fettle", str(CHART), "--values", str(ROOT / "build" / "images.yaml")),
-        *("--set", f"watchNamespaces={{{TEAM}}}", "--set", "crds.enabled=false,userRoles.enabled=false"),
-        *("--wait", "--timeout", "5m"),
-    )
-    made.apply(claim("models"), claim("results"), config_map(), base_model(trainer_image()))
-    wait_until(
-        lambda: made.get("job", "make-base")["status"].get("succeeded") == 1,
-        timeout_s=PATIENCE_S,
-        every_s=1.0,
-        otherwise=lambda: f"no base model: {made.kubectl('describe', 'job,pod')}",
-    )
-    yield made
-    made.kubectl("delete", "finetunejobs,jobs", "--all", "--wait=false")
-    wait_until(
-        lambda: not made.get("adapters")["items"], timeout_s=120, every_s=1, otherwise=lambda: "adapters stay"
-    )
-    helm(cluster, "uninstall", "fettle", "--wait")
-    cluster.kubectl("delete", "namespace", HOME, TEAM, "--wait", "--timeout=150s")
-    remove_unowned_crds(cluster)
+    with finetune_team.settled(cluster) as made:
+        yield made
 
 
-def remove_unowned_crds(cluster: Cluster) -> None:
-    """Remove the kinds that no release owns: Helm refuses to install over them."""
-    found = json.loads(cluster.kubectl("get", "crds", "--output", "json"))["items"]
-    ours = [each for each in found if each["spec"]["group"] == "fettle.dev"]
-    names = [
-        each["metadata"]["name"]
-        for each in ours
-        if each["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") != "Helm"
-    ]
-    if names:
-        cluster.kubectl("delete", "crds", *names, "--wait", "--timeout=60s")
+@pytest.fixture(scope="module")
+def undisturbed(team: Team) -> dict[int, float]:
+    """Return the loss of each step of a run that nothing happens to."""
+    team.apply(finetunejob("undisturbed", training=LONG))
+    assert team.await_end("undisturbed")["attemptCount"] == 1
+    curve = curve_of(team, "undisturbed")
+    assert sorted(curve) == list(range(1, 61))
+    return curve
 
 
-def helm(cluster: Cluster, *arguments: str) -> None:
-    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
-    words = [program("helm"), "--namespace", HOME, *arguments]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=400)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_each_method_ends_in_a_ready_adapter(team: Team) -> None:
+    methods = ("lora", "qlora", "dora")
+    team.apply(*(finetunejob(f"tone-{method}", method=method, resources=SMALL) for method in methods))
 
-
-def trainer_image() -> str:
-    """Return the image that the chart gives the profile cpu."""
-    words = [
-        program("helm"),
-        "template",
-        "fettle",
-        str(CHART),
-        "--values",
-        str(ROOT / "build" / "images.yaml"),
-    ]
-    rendered = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
-    config = next(
-        each
-        for each in yaml.safe_load_all(rendered)
-        if each and each["kind"] == "ConfigMap" and "config.yaml" in each.get("data", {})
-    )
-    image: str = yaml.safe_load(config["data"]["config.yaml"])["profiles"]["cpu"]["images"]["trainer"]
-    return image
-
-
-def test_a_lora_job_becomes_a_ready_adapter(team: Team) -> None:
-    team.apply(finetunejob("tone"))
-
-    status = team.await_end("tone")
-
-    assert team.ready("tone")["status"] == "True", status
-    assert status["progress"]["step"] == 10
-    assert status["dataset"]["rows"] == 200
-    assert status["dataset"]["digest"].startswith("sha256:")
-    assert {"loss"} <= status["evaluation"]["tuned"].keys()
-    adapter = team.get("adapter", "tone")
-    assert adapter["status"]["digest"] == status["adapter"]["digest"]
-    assert adapter["status"]["producedBy"]["name"] == "tone"
-    assert adapter["status"]["datasetDigest"] == status["dataset"]["digest"]
+    for method in methods:
+        name = f"tone-{method}"
+        status = team.await_end(name)
+        assert team.ready(name)["status"] == "True", status
+        assert status["progress"]["step"] == 10
+        assert status["dataset"]["rows"] == 200
+        assert status["dataset"]["digest"].startswith("sha256:")
+        assert "loss" in status["evaluation"]["tuned"]
+        adapter = team.get("adapter", name)["status"]
+        assert adapter["method"] == method
+        assert adapter["digest"] == status["adapter"]["digest"]
+        assert adapter["producedBy"]["name"] == name
+        assert adapter["datasetDigest"] == status["dataset"]["digest"]
 
 
 def test_wrong_data_is_told_with_its_file_and_line(team: Team) -> None:
@@ -254,35 +81,9 @@ def test_wrong_data_is_told_with_its_file_and_line(team: Team) -> None:
     assert [each["metadata"]["name"] for each in jobs] == ["broken-check-1"]
 
 
-def test_a_trainer_that_is_killed_goes_on_from_its_checkpoint(team: Team) -> None:
-    training = {"maxSteps": 60, "saveEvery": 5, "batchSize": 8, "maxLength": 128, "logEvery": 1}
-    team.apply(finetunejob("stubborn", training=training))
-    wait_until(
-        lambda: team.status("stubborn").get("progress", {}).get("step", 0) >= 7,
-        timeout_s=PATIENCE_S,
-        every_s=0.5,
-        otherwise=lambda: f"no progress: {team.status('stubborn')}",
-    )
-
-    assert kill_processes_of(team, "stubborn-train-1") > 0
-
-    status = team.await_end("stubborn")
-    first, *_, last = status["attempts"]
-    assert first["outcome"] == "Failed"
-    assert first["exitCode"] == 137
-    assert last["outcome"] == "Succeeded", status
-    assert status["progress"]["step"] == 60
-    assert first["checkpointStep"] >= 5
-    assert last["firstStep"] >= 5
-    log = team.kubectl("logs", f"job/{last['jobName']}").splitlines()
-    steps = [json.loads(line)["step"] for line in log if line.startswith('{"step"')]
-    assert steps[0] > 5, "it went on from a checkpoint"
-
-
 def test_two_pods_train_one_adapter_with_zero_2(team: Team) -> None:
-    small = {"requests": {"cpu": "250m", "memory": "1Gi"}}
     zero = {"nodes": 2, "zero": {"stage": 2}}
-    team.apply(finetunejob("pair", distributed=zero, resources=small))
+    team.apply(finetunejob("pair", distributed=zero, resources=SMALL))
 
     status = team.await_end("pair")
 
@@ -292,17 +93,170 @@ def test_two_pods_train_one_adapter_with_zero_2(team: Team) -> None:
     assert team.get("adapter", "pair")["status"]["phase"] == "Ready"
 
 
-def kill_processes_of(team: Team, job: str) -> int:
-    """Kill every process of a Job's pods from the node, as the kernel would."""
-    pods = team.get("pods", "--selector", f"batch.kubernetes.io/job-name={job}")["items"]
-    uids = {pod["metadata"]["uid"] for pod in pods}
-    killed = 0
-    for cgroup in Path("/proc").glob("[0-9]*/cgroup"):
-        with suppress(OSError):
-            text = cgroup.read_text()
-            command = (cgroup.parent / "cmdline").read_text()
-            ours = any(uid in text or uid.replace("-", "_") in text for uid in uids)
-            if ours and "fettle_trainer" in command:
-                os.kill(int(cgroup.parent.name), signal.SIGKILL)
-                killed += 1
-    return killed
+def killed(team: Team, name: str) -> None:
+    """Kill the trainer as the kernel does, without a word."""
+    assert finetune_team.kill_processes_of(team, f"{name}-train-1") > 0
+
+
+def deleted(team: Team, name: str) -> None:
+    """Delete the pod, as somebody who tidies up does."""
+    team.kubectl("delete", "pod", "--selector", pods_of(name), "--wait=false")
+
+
+def drained(team: Team, name: str) -> None:
+    """Evict the pod and close the node for a while, as for its maintenance."""
+    node = team.get("pods", "--selector", pods_of(name))["items"][0]["spec"]["nodeName"]
+    team.cluster.kubectl("drain", node, "--pod-selector", pods_of(name), "--delete-emptydir-data", "--force")
+    try:
+        wait_until(
+            lambda: team.ready(name).get("reason") == "Unschedulable",
+            timeout_s=60,
+            every_s=0.5,
+            otherwise=lambda: f"a closed node is not told: {team.ready(name)}",
+        )
+    finally:
+        team.cluster.kubectl("uncordon", node)
+
+
+@pytest.mark.parametrize(
+    ("disturb", "outcome", "counted"),
+    [(killed, "Failed", True), (deleted, "Stopped", False), (drained, "Stopped", False)],
+    ids=["killed", "deleted", "drained"],
+)
+def test_a_disturbed_run_goes_on_from_its_checkpoint_as_if_nothing_had_happened(
+    team: Team,
+    undisturbed: dict[int, float],
+    disturb: Callable[[Team, str], None],
+    outcome: str,
+    counted: bool,
+) -> None:
+    name = disturb.__name__
+    team.apply(finetunejob(name, training=LONG, resources=SMALL))
+    await_step(team, name, 7)
+
+    disturb(team, name)
+
+    status = team.await_end(name)
+    first, *_, last = status["attempts"]
+    assert (first["outcome"], bool(status.get("failedAttempts", 0))) == (outcome, counted), status
+    assert last["outcome"] == "Succeeded", status
+    assert last["firstStep"] >= 5, "it went on from a checkpoint"
+    assert curve_of(team, name) == undisturbed
+
+
+def test_a_run_survives_a_container_runtime_that_is_away(team: Team, undisturbed: dict[int, float]) -> None:
+    team.apply(finetunejob("unattended", training=LONG, resources=SMALL))
+    await_step(team, "unattended", 7)
+    state = team.cluster.plan.state
+    os.kill(processes.running(state)["containerd-node1"].pid, signal.SIGKILL)
+    # Away for as long as the run lasts or a restart of a machine's services takes, whichever is over first.
+    wait_until(
+        lambda: len(curve_of(team, "unattended")) > 30,
+        timeout_s=60,
+        every_s=1,
+        otherwise=lambda: f"training stopped: {sorted(curve_of(team, 'unattended'))}",
+    )
+    finetune_team.mend(team.cluster)
+
+    status = team.await_end("unattended")
+
+    assert [each["outcome"] for each in status["attempts"]] == ["Succeeded"], status
+    assert curve_of(team, "unattended") == undisturbed
+
+
+def test_a_suspended_run_goes_on_past_a_checkpoint_that_was_damaged(
+    team: Team, undisturbed: dict[int, float]
+) -> None:
+    team.apply(finetunejob("damaged", training=LONG, resources=SMALL))
+    await_step(team, "damaged", 12)
+    suspend(team, "damaged", True)
+    wait_until(
+        lambda: (
+            team.status("damaged").get("phase") == "Suspended"
+            and not team.get("pods", "--selector", pods_of("damaged"))["items"]
+        ),
+        timeout_s=120,
+        every_s=0.5,
+        otherwise=lambda: f"still running: {team.status('damaged')}",
+    )
+    *_, older, newest = sorted((folder_of(team, "damaged") / "checkpoints").iterdir(), key=step_of)
+    weights = max(newest.rglob("*.safetensors"), key=lambda path: path.stat().st_size)
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+
+    suspend(team, "damaged", False)
+
+    status = team.await_end("damaged")
+    last = status["attempts"][-1]
+    assert last["outcome"] == "Succeeded", status
+    assert last["firstStep"] == step_of(older)
+    assert curve_of(team, "damaged") == undisturbed
+
+
+def test_a_full_store_is_told_and_the_run_goes_on_when_there_is_room(
+    team: Team, undisturbed: dict[int, float], tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,uid=10001,gid=10001", "tmpfs", small], check=True)
+    try:
+        team.apply(*finetune_team.volume_on_the_host("cramped", small))
+        filler = small / "filler"
+        filler.write_bytes(b"x" * (60 << 20))
+        job = finetunejob(
+            "cramped", training=LONG, resources=SMALL, output={"store": {"claimName": "cramped"}}
+        )
+        team.apply(job)
+        wait_until(
+            lambda: team.ready("cramped").get("reason") == "StorageFull",
+            timeout_s=PATIENCE_S,
+            every_s=0.5,
+            otherwise=lambda: f"a full store is not told: {team.status('cramped')}",
+        )
+        filler.unlink()
+
+        status = team.await_end("cramped")
+
+        assert status["attempts"][-1]["outcome"] == "Succeeded", status
+        assert curve_of(team, "cramped", small) == undisturbed
+        team.kubectl("delete", "finetunejob", "cramped", "--wait")
+    finally:
+        finetune_team.forget_volume(team, "cramped")
+        subprocess.run(["umount", "--lazy", small], check=True)
+
+
+def pods_of(name: str) -> str:
+    """Select the pods that train for a job."""
+    return f"fettle.dev/owner-name={name},app.kubernetes.io/component=trainer"
+
+
+def suspend(team: Team, name: str, wanted: bool) -> None:
+    patch = json.dumps({"spec": {"scheduling": {"suspend": wanted}}})
+    team.kubectl("patch", "finetunejob", name, "--type=merge", "--patch", patch)
+
+
+def await_step(team: Team, name: str, step: int) -> None:
+    """Wait until a run has done some steps, as its own record tells: status is told later."""
+    wait_until(
+        lambda: max(curve_of(team, name), default=0) >= step,
+        timeout_s=PATIENCE_S,
+        every_s=0.2,
+        otherwise=lambda: f"no progress: {team.status(name)}",
+    )
+
+
+def folder_of(team: Team, name: str, store: Path | None = None) -> Path:
+    """Return where a run keeps its records, on the disk of this machine."""
+    uid = team.get("finetunejob", name)["metadata"]["uid"]
+    return (store or finetune_team.folder_of_claim(team, "results")) / ".fettle" / "runs" / uid
+
+
+def curve_of(team: Team, name: str, store: Path | None = None) -> dict[int, float]:
+    """Return the loss of each step as the run has recorded it, to the last digit."""
+    lines = read_metrics(folder_of(team, name, store) / METRICS_NAME)
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
