@@ -73,6 +73,7 @@ def make_base_model(tools: Tools) -> None:
 
 def install(tools: Tools) -> None:
     """Install or upgrade the chart, and wait until the operator is ready."""
+    end_what_was_cut_off(tools)
     # The watched namespace must exist before: the chart puts the operator's Role there.
     tools.helm(
         "upgrade", RELEASE, "charts/fettle",
@@ -81,6 +82,15 @@ def install(tools: Tools) -> None:
         "--set", f"watchNamespaces={{{DEMO_NAMESPACE}}}",
         "--wait", "--timeout", "5m",
     )  # fmt: skip
+
+
+def end_what_was_cut_off(tools: Tools) -> None:
+    """Undo an installation that was interrupted: Helm takes it for one that is still going on."""
+    state = tools.release_state(RELEASE, OPERATOR_NAMESPACE)
+    if state == "pending-install":
+        tools.helm("uninstall", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--wait")
+    elif state.startswith("pending-"):
+        tools.helm("rollback", RELEASE, "--namespace", OPERATOR_NAMESPACE)
 
 
 def import_adapter(tools: Tools) -> None:

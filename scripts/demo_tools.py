@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ class Tools:
     def helm(self, *arguments: str) -> None:
         """Run Helm in sight of the user."""
         subprocess.run((self.helm_program, *arguments), check=True, env=self.environment)
+
+    def release_state(self, name: str, namespace: str) -> str:
+        """Return what Helm says of a release, such as deployed or pending-upgrade; nothing where there is none."""
+        words = (self.helm_program, "list", "--all", "--namespace", namespace, "--output", "json")
+        done = subprocess.run(words, check=True, env=self.environment, stdout=subprocess.PIPE, text=True)
+        return next((each["status"] for each in json.loads(done.stdout) if each["name"] == name), "")
 
     def in_namespace(self, *arguments: str) -> None:
         """Run kubectl in the demo's namespace, in sight of the user."""
