@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import TYPE_CHECKING
+
+import pytest
 
 from fettle_trainer.__main__ import main
 from fettle_trainer.config import DatasetReport
@@ -44,6 +47,25 @@ def test_a_thousand_bad_lines_fit_with_exact_counts_and_the_first_places(tmp_pat
     whole = DatasetReport.model_validate_json(report.read_bytes())
     assert said.counts == whole.counts
     assert len(said.findings) < len(whole.findings)
+
+
+def test_a_store_without_room_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, log = tmp_path / "rows.jsonl", tmp_path / "termination-log"
+    data.write_text('{"text": "good"}\n' * 3)
+
+    def full(path: Path, _: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("fettle_trainer.commands.check.write_atomically", full)
+    report = tmp_path / "check.json"
+    words = ["check", str(run_file(tmp_path, data)), "--report", str(report), "--termination-log", str(log)]
+
+    assert main(words) == 1
+
+    said = Outcome.model_validate_json(log.read_bytes())
+    assert said.error is not None
+    assert said.error.code == "StorageFull"
+    assert str(report) in said.error.message
 
 
 def test_wrong_settings_are_told_in_the_words_of_an_outcome(tmp_path: Path) -> None:

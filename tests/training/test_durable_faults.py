@@ -34,7 +34,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_leaves_the_last_checkpoint
     case = Case(folder=tmp_path, file_limit_bytes=8192)
     assert run(case) == [1]
     message = (tmp_path / "error-0.txt").read_text()
-    assert message.startswith("CheckpointNotSaved: The checkpoint of step 4 could not be written")
+    assert message.startswith("StorageFull: The checkpoint of step 4 could not be written")
     assert "checkpoint-2 is untouched" in message
     store = CheckpointStore(tmp_path / "checkpoints")
     assert [entry.name for entry in store.folder.iterdir()] == ["checkpoint-2"], "the staging folder was left"
@@ -45,7 +45,7 @@ def test_a_full_disk_on_one_rank_ends_all_of_them(tmp_path: Path) -> None:
     codes = run(Case(folder=tmp_path, world_size=2, zero_stage=2, file_limit_bytes=8192, limited_rank=1))
     assert 0 not in codes
     assert None not in codes
-    assert "CheckpointNotSaved" in (tmp_path / "error-1.txt").read_text()
+    assert "StorageFull" in (tmp_path / "error-1.txt").read_text()
     saved = CheckpointStore(tmp_path / "checkpoints").newest_complete()
     assert saved is not None
     assert saved.facts.step == 2

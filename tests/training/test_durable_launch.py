@@ -307,6 +307,7 @@ def test_a_lost_peer_is_not_taken_for_a_cause() -> None:
 def test_a_full_disk_is_named_with_what_remains(tmp_path: Path) -> None:
     failure = save_failure(OSError(errno.ENOSPC, "No space left on device"), CheckpointStore(tmp_path), 8)
     assert isinstance(failure, IncompleteError)
+    assert failure.code == "StorageFull"
     assert "step 8" in failure.message
     assert "no space is left" in failure.message
     assert "no earlier one" in failure.message

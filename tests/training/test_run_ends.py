@@ -74,6 +74,13 @@ def test_a_good_run_releases_a_verified_adapter_and_says_where(
     folder = run.folder / "store" / outcome.adapter.path
     assert run.released == [folder]
     assert {"loss", "exact-match", "base-loss", "base-exact-match", "evalLoss"} <= outcome.metrics.keys()
+    assert outcome.resolved.keys().isdisjoint(
+        {"training.maxSteps", "training.batchSize", "training.learningRate"}
+    )
+    assert outcome.resolved["training.microBatchSize"] == "4"
+    assert outcome.resolved["training.precision"] == "fp32"
+    assert outcome.resolved["lora.alpha"] == "32"
+    assert outcome.resolved["dataset.format"] == "chat"
     assert all((run.folder / "store" / path).is_file() for path in outcome.reports.values())
     capsys.readouterr()
     assert main(["verify", "--directory", str(folder)]) == 0
@@ -129,6 +136,9 @@ def test_a_missed_gate_ends_with_3_and_keeps_everything_but_the_release(run: Run
     assert (code, outcome.outcome) == (3, "gateMissed")
     assert outcome.error is not None
     assert "exact-match" in outcome.error.message
+    (gate,) = outcome.gates
+    assert (gate.metric, gate.bound, gate.threshold, gate.passed) == ("exact-match", "min", 1.0, False)
+    assert gate.value == outcome.metrics["exact-match"]
     assert run.released == []
     assert (run.work / "evaluation.json").is_file()
     assert list((run.work / "rejected").iterdir())
@@ -141,6 +151,8 @@ def test_a_run_whose_release_was_interrupted_goes_on_without_training_again(
         patch.setattr("fettle_trainer.train.finishing.finish", _raise(OSError(28, "No space left on device")))
         code, outcome = run.train()
         assert (code, outcome.outcome, outcome.checkpoint_step) == (1, "failed", 4)
+        assert outcome.error is not None
+        assert outcome.error.code == "StorageFull"
     monkeypatch.setattr("fettle_trainer.train.steps.fit", lambda *_: pytest.fail("it trained again"))
     code, outcome = run.train()
     assert (code, outcome.outcome) == (0, "succeeded")

@@ -69,6 +69,9 @@ def test_the_check_forecasts_for_a_gpu_that_is_named(tiny: Tiny, tmp_path: Path)
     assert known is not None
     assert (known.precision, known.fits, known.device) == ("bf16", True, "NVIDIA H100 80GB HBM3")
     assert known.seconds is not None
+    assert known.resolved["training.precision"] == "bf16"
+    assert known.resolved["output.exports"] == "merged"
+    assert "lora.rank" not in known.resolved
     assert small is not None
     assert (small.fits, small.seconds) == (False, None)
 

@@ -83,6 +83,7 @@ def test_progress_tells_everything_that_is_known() -> None:
         "remainingSeconds": 16,
         "eta": "16s",
         "summary": "12/20 (60%)",
+        "resolved": {},
         "updatedAt": "2026-01-02T12:00:00Z",
     }
 

@@ -10,7 +10,7 @@ import importlib
 import sys
 from typing import Final
 
-COMMANDS: Final = ("check", "train", "evaluate", "export", "make-base", "verify", "seal")
+COMMANDS: Final = ("fetch", "check", "train", "evaluate", "export", "make-base", "verify", "seal")
 
 
 def main(arguments: list[str] | None = None) -> int:

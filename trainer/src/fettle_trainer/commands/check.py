@@ -20,9 +20,11 @@ from fettle_trainer.config.outcome import Outcome, OutcomeError
 from fettle_trainer.data.brief import brief_report
 from fettle_trainer.data.check import check_dataset
 from fettle_trainer.data.sources import found_files
+from fettle_trainer.durable.failures import is_storage_full, storage_full
 from fettle_trainer.durable.termination import write_termination_message
-from fettle_trainer.errors import WrongInputError
+from fettle_trainer.errors import RunError, WrongInputError
 from fettle_trainer.text.tokenizer import has_tokenizer
+from fettle_trainer.train.folders import run_folders
 
 if TYPE_CHECKING:
     import argparse
@@ -53,16 +55,26 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check, report, and choose the exit code: 0 passed, 2 the data or the settings are wrong."""
+    """Check, report, and choose the exit code: 0 passed, 2 the data or the settings are wrong, 1 no room for a report."""
     try:
         config = load_run(arguments.run)
-        with found_files(config.dataset, allowed_networks()) as files:
+        kept = run_folders(config.output).datasets
+        with found_files(config.dataset, allowed_networks(), kept) as files:
             report = _report(config, files, arguments)
+        _leave(report, arguments)
     except WrongInputError as error:
-        tell(error.message)
-        if arguments.termination_log is not None:
-            write_termination_message(_refusal(error), arguments.termination_log)
-        return ExitCode.WRONG_INPUT
+        return _refused(error, arguments)
+    except OSError as error:
+        if not is_storage_full(error):
+            raise
+        return _refused(storage_full(error), arguments)
+    for line in _summary(report):
+        tell(line)
+    return ExitCode.DONE if report.passed else ExitCode.WRONG_INPUT
+
+
+def _leave(report: DatasetReport, arguments: argparse.Namespace) -> None:
+    """Put the report where it was asked for."""
     if arguments.termination_log is not None:
         # In place: the file is a mount, which cannot be renamed over.
         arguments.termination_log.write_bytes(brief_report(report))
@@ -72,22 +84,27 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         arguments.report.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(arguments.report, data.encode())
-    for line in _summary(report):
-        tell(line)
-    return ExitCode.DONE if report.passed else ExitCode.WRONG_INPUT
 
 
-def _refusal(error: WrongInputError) -> Outcome:
-    said = OutcomeError(code=error.code, message=error.message[:_SENTENCE], param=error.param[:_PARAM])
-    return Outcome(outcome="failed", error=said)
+def _refused(error: RunError, arguments: argparse.Namespace) -> int:
+    tell(error.message)
+    if arguments.termination_log is not None:
+        said = OutcomeError(code=error.code, message=error.message[:_SENTENCE], param=error.param[:_PARAM])
+        write_termination_message(Outcome(outcome="failed", error=said), arguments.termination_log)
+    return error.exit_code
 
 
 def _report(config: RunConfig, files: FoundFiles, arguments: argparse.Namespace) -> DatasetReport:
-    folder = Path(config.model.path) if config.model.path is not None else None
-    if folder is None or not has_tokenizer(folder) or find_spec("transformers") is None:
+    if find_spec("transformers") is None:
         return check_dataset(files, config.dataset, config.training)
     _keep_torch_out()
     # Imported here: without a model the check needs no model library.
+    from fettle_trainer.train.base_model import fetched_folder  # noqa: PLC0415
+
+    folders = run_folders(config.output)
+    folder = fetched_folder(config.model, folders.models, folders.base_model)
+    if folder is None or not has_tokenizer(folder):
+        return check_dataset(files, config.dataset, config.training)
     from fettle_trainer.text.check import check_tokens  # noqa: PLC0415
 
     report = check_tokens(config, folder, files)
@@ -104,7 +121,7 @@ def _with_forecast(
     if arguments.gpu:
         hardware = Hardware("cuda", True, int(arguments.gpu_memory * 2**30), arguments.gpu)
     try:
-        found = forecast(config, folder, report.tokens, hardware) if report.tokens else None
+        found = forecast(config, folder, report.tokens, hardware, report.format) if report.tokens else None
     except WrongInputError as error:
         # The run may be meant for other hardware than this; what the data is worth does not depend on it.
         tell(f"no forecast for {hardware.name}: {error.message}")

@@ -22,6 +22,11 @@ class ContractModel(BaseModel):
 Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """The SHA-256 of one file, as sha256sum prints it."""
 
+SettingValues = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=256)]], Field(max_length=64)
+]
+"""Values of settings by their path in the API, as in `training.batchSize`, written as people read them."""
+
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 """A digest that names its algorithm, as container registries write it."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fettle_trainer.config.base import ContractModel, Digest
+from fettle_trainer.config.base import ContractModel, Digest, SettingValues
 from fettle_trainer.config.dataset import RowFormat
 
 MAX_FINDINGS = 50
@@ -136,6 +136,8 @@ class RunForecast(ContractModel):
     """Whether the device has that much."""
     seconds: Count | None = None
     """Of training alone; none where the device's speed is unknown."""
+    resolved: SettingValues = Field(default_factory=dict)
+    """What would be chosen there for each setting that is left open."""
 
 
 class DatasetReport(ContractModel):

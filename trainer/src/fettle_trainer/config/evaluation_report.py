@@ -8,6 +8,7 @@ from fettle_trainer.config.base import ContractModel
 from fettle_trainer.config.dataset import RowFormat
 from fettle_trainer.config.run import MetricName
 
+EVALUATION_NAME = "evaluation.json"
 Scores = dict[MetricName, float]
 Count = Annotated[int, Field(ge=0)]
 

@@ -1,12 +1,11 @@
 """The outcome of a run: what the trainer's last words to the operator are, in at most 4 KiB of JSON."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fettle_trainer.config.base import ContractModel, Digest
+from fettle_trainer.config.base import ContractModel, Digest, SettingValues
+from fettle_trainer.config.evaluation_report import GateResult
 
 MAX_OUTCOME_BYTES = 4096
 """What Kubernetes keeps of a termination message."""
@@ -45,6 +44,10 @@ class Outcome(ContractModel):
     metrics: Annotated[dict[Annotated[str, Field(max_length=63)], float], Field(max_length=32)] = Field(
         default_factory=dict
     )
+    gates: Annotated[tuple[GateResult, ...], Field(max_length=16)] = ()
+    """Every gate with what was measured, whether it was passed or missed."""
+    resolved: SettingValues = Field(default_factory=dict)
+    """What was chosen for each setting that was left open; the first to go where there is no room."""
     step: Steps = 0
     total_steps: Steps = 0
     checkpoint_step: Steps | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from fettle_trainer.config.base import ContractModel
+from fettle_trainer.config.base import ContractModel, SettingValues
 
 Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(ge=0)]
@@ -44,4 +44,6 @@ class ProgressReport(ContractModel):
     """The same for people, such as 1h12m."""
     summary: Annotated[str, Field(max_length=32)] | None = None
     """Progress for people, such as 120/500 (24%)."""
+    resolved: SettingValues = Field(default_factory=dict)
+    """What was chosen for each setting that was left open."""
     updated_at: AwareDatetime | None = None

@@ -39,6 +39,8 @@ class ModelConfig(ContractModel):
     """An adapter directory for this base; training goes on from it."""
     digest: Digest | None = None
     """What the model's files must be, when that is known."""
+    name: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """What people call a model of a path, for the record of where a result comes from. None: its path."""
 
     @model_validator(mode="after")
     def _exactly_one_model(self) -> Self:

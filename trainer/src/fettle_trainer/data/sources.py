@@ -13,6 +13,7 @@ from fettle_trainer.data.check import FoundFiles
 from fettle_trainer.data.files import KINDS, DataFile, find_files, kind_of
 from fettle_trainer.data.http import Limits, fetch, is_public
 from fettle_trainer.data.hub import fetch_hub_dataset
+from fettle_trainer.data.kept import kept_files
 from fettle_trainer.data.problems import DataFileError
 
 if TYPE_CHECKING:
@@ -24,10 +25,15 @@ PUBLIC_ONLY = Limits(allowed=is_public)
 
 
 @contextmanager
-def found_files(dataset: DatasetConfig, limits: Limits = PUBLIC_ONLY) -> Iterator[FoundFiles]:
-    """Give the files of all sources; what had to be fetched is removed afterwards."""
+def found_files(
+    dataset: DatasetConfig, limits: Limits = PUBLIC_ONLY, kept: Path | None = None
+) -> Iterator[FoundFiles]:
+    """Give the files of all sources; what had to be fetched is removed afterwards.
+
+    `kept` is the folder for hub datasets that were fetched ahead.
+    """
     with ExitStack() as stack:
-        fetching = _Fetching(stack, limits)
+        fetching = _Fetching(stack, limits, kept)
         yield FoundFiles(
             train=(file for source in dataset.train for file in fetching.files(source, "train")),
             validation=(
@@ -61,15 +67,20 @@ def appearance(dataset: DatasetConfig) -> list[list[str | int]] | None:
 class _Fetching:
     """Turns sources into files, with a folder for what has to be fetched as soon as something has."""
 
-    def __init__(self, stack: ExitStack, limits: Limits) -> None:
+    def __init__(self, stack: ExitStack, limits: Limits, kept: Path | None) -> None:
         self._stack = stack
         self._limits = limits
+        self._kept = kept
         self._folder: Path | None = None
 
     def files(self, source: DataSource, split: str) -> list[DataFile | DataFileError]:
         """Return the files of one source; a hub dataset that names no split has the one of the list it stands in."""
         if source.path is not None:
             return find_files(source.path, source.root)
+        if source.hugging_face is not None and self._kept is not None:
+            known = kept_files(source.hugging_face, split, self._kept)
+            if known is not None:
+                return [*known]
         if self._folder is None:
             self._folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="fettle-data-")))
         if source.http is not None:

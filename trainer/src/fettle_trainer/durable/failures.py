@@ -19,7 +19,8 @@ _MEMORY_WORDS: Final = (
     "not enough memory",
     "cannot allocate memory",
 )
-_WRITE_WORDS: Final = ("no space left", "disk quota", "file too large", "inline_container")
+_FULL_WORDS: Final = ("no space left", "disk quota", "file too large")
+_WRITE_WORDS: Final = (*_FULL_WORDS, "inline_container")
 """The last is where torch writes its files; it does not say why it could not."""
 _PEER_WORDS: Final = (
     "connection closed by peer",
@@ -28,6 +29,27 @@ _PEER_WORDS: Final = (
     "broken pipe",
 )
 _NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_STORAGE_FULL: Final = "StorageFull"
+
+
+def is_storage_full(error: BaseException) -> bool:
+    """Whether a volume has no room, or a quota is used up; libraries in Rust and C++ say so in words."""
+    if isinstance(error, RunError):
+        return False  # whoever raised it knew better
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _NO_SPACE
+    return any(word in str(error).lower() for word in _FULL_WORDS)
+
+
+def storage_full(error: BaseException) -> IncompleteError:
+    """Return the error with what to do, for a write that found no room."""
+    where = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    return IncompleteError(
+        _STORAGE_FULL,
+        f"The store is full: no space is left, or a quota is used up; it could not write{where}. Give it more space;"
+        " the next attempt goes on from the newest checkpoint.",
+        "output.directory",
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -69,7 +91,7 @@ def save_failure(error: BaseException, store: CheckpointStore, step: int) -> Run
     last = store.newest_step()
     remains = "there is no earlier one" if last is None else f"checkpoint-{last} is untouched"
     return IncompleteError(
-        "CheckpointNotSaved",
+        _STORAGE_FULL if _is_for_want_of_space(error) else "CheckpointNotSaved",
         f"The checkpoint of step {step} could not be written to {store.folder}: {_reason(error, store.folder)}."
         f" Give it more space and run again; {remains}.",
         "output.workDirectory",
@@ -80,8 +102,13 @@ def _is_write_error(error: BaseException) -> bool:
     return isinstance(error, OSError) or any(word in str(error).lower() for word in _WRITE_WORDS)
 
 
+def _is_for_want_of_space(error: BaseException) -> bool:
+    # torch does not say why a write of its own failed; with a volume that still answers it is hardly anything else.
+    return is_storage_full(error) or not isinstance(error, OSError)
+
+
 def _reason(error: BaseException, folder: Path) -> str:
-    if isinstance(error, OSError) and error.errno not in _NO_SPACE:
+    if isinstance(error, OSError) and not _is_for_want_of_space(error):
         return error.strerror or type(error).__name__
     try:
         status = os.statvfs(folder)

@@ -26,7 +26,12 @@ def write_termination_message(outcome: Outcome, path: Path) -> None:
 
 
 def render_outcome(outcome: Outcome) -> bytes:
-    """Return the outcome as JSON of at most 4 KiB: the sentence is cut, never the JSON, and reports go last."""
+    """Return the outcome as JSON of at most 4 KiB: the sentence is cut, never the JSON, and reports go last.
+
+    What was chosen goes first: it stands in the store too, and `GET /progress` has told it before.
+    """
+    if len(_text(outcome)) > MAX_OUTCOME_BYTES:
+        outcome = outcome.model_copy(update={"resolved": {}})
     data = _text(outcome)
     if len(data) <= MAX_OUTCOME_BYTES:
         return data

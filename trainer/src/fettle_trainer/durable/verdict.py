@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from fettle_trainer.atomic import write_atomically
 from fettle_trainer.config.base import ContractModel
 from fettle_trainer.config.exit_codes import ExitCode
-from fettle_trainer.durable.failures import is_lost_peer
+from fettle_trainer.durable.failures import is_lost_peer, is_storage_full, storage_full
 from fettle_trainer.errors import RunError
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def report_of(error: BaseException | None, now: float) -> RankReport:
     """Return the report of a rank that ends with this error, or with none."""
     if error is None:
         return RankReport(exit_code=ExitCode.DONE, at=now)
+    if is_storage_full(error):
+        error = storage_full(error)
     if isinstance(error, RunError):
         return RankReport(
             exit_code=error.exit_code,

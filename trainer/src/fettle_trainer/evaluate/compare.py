@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from fettle_trainer.atomic import write_atomically
-from fettle_trainer.config.evaluation_report import EvaluationReport
+from fettle_trainer.config.evaluation_report import EVALUATION_NAME, EvaluationReport
 from fettle_trainer.evaluate.gates import judge
 from fettle_trainer.evaluate.model_scores import HeldOut, ModelScores, evaluate_model
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from fettle_trainer.config.run import Gate
 
-EVALUATION_NAME: Final = "evaluation.json"
 SAMPLES_NAME: Final = "samples.jsonl"
 
 

@@ -21,15 +21,17 @@ _SHARD_SIZE: Final = "5GB"
 _SETS: Final = ("target_modules", "exclude_modules", "modules_to_save")
 
 
-def write_adapter(model: Any, folder: Path, base_name: str, initial: Path | None = None) -> None:
-    """Save a PEFT model's adapter.
+def write_adapter(
+    model: Any, folder: Path, base: tuple[str, str | None], initial: Path | None = None
+) -> None:
+    """Save a PEFT model's adapter; `base` is the name of the model it is for, and the revision if it has one.
 
     PiSSA and OLoRA have taken part of the base model into the adapter; `initial`, the adapter as it was before the
     first step, lets PEFT write what was learned as a plain LoRA adapter of twice the rank, for the base as it is.
     """
     config = model.peft_config["default"]
-    named = config.base_model_name_or_path
-    config.base_model_name_or_path = base_name
+    named = (config.base_model_name_or_path, config.revision)
+    config.base_model_name_or_path, config.revision = base
     try:
         model.save_pretrained(
             str(folder),
@@ -38,7 +40,7 @@ def write_adapter(model: Any, folder: Path, base_name: str, initial: Path | None
             path_initial_model_for_weight_conversion=None if initial is None else str(initial),
         )
     finally:
-        config.base_model_name_or_path = named
+        config.base_model_name_or_path, config.revision = named
     _order_sets(folder / CONFIG_NAME)
 
 

@@ -106,7 +106,8 @@ def stage(model: Any, job: ExportJob) -> Path:
         write_model(model.to(DTYPES[job.precision]), folder)
     else:
         folder = staging_folder(job.releases, "adapter")
-        write_adapter(model, folder, job.lineage.base_name, job.initial_adapter)
+        base = (job.lineage.base_name, job.lineage.base_revision)
+        write_adapter(model, folder, base, job.initial_adapter)
     write_companions(job.base, job.tokenizer, folder)
     return folder
 

@@ -43,12 +43,19 @@ class Lineage:
     versions: dict[str, str] = field(default_factory=dict)
     parent: str | None = None
     """The digest of the adapter that training went on from."""
+    base_revision: str | None = None
+    """The hub's commit; None for a model that does not come from there."""
+
+    @property
+    def base_origin(self) -> str:
+        """Return where the base model came from: `repository@commit`, or its name."""
+        return self.base_name if self.base_revision is None else f"{self.base_name}@{self.base_revision}"
 
 
 def base_name(config: RunConfig) -> str:
-    """Return how the base model is called: its repository, or its folder as the settings name it."""
+    """Return how the base model is called: its repository, its name in the settings, or its folder."""
     hub = config.model.hugging_face
-    return hub.repo if hub is not None else str(config.model.path)
+    return hub.repo if hub is not None else config.model.name or str(config.model.path)
 
 
 def asked_settings(config: RunConfig) -> dict[str, Any]:
@@ -100,7 +107,7 @@ def _common(contents: Contents, lineage: Lineage) -> dict[str, Any]:
     return {
         "digest": contents.digest,
         "files": contents.records,
-        "base_model": BaseModelRecord(name=lineage.base_name, digest=lineage.base_digest),
+        "base_model": BaseModelRecord(name=lineage.base_origin, digest=lineage.base_digest),
         "method": lineage.method,
         "template_hash": contents.template_hash,
         "dataset_digest": lineage.dataset_digest,

@@ -7,18 +7,17 @@ files looked like then: while they look the same, or are gone, nothing is read a
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from fettle_trainer import strict_json
-from fettle_trainer.atomic import write_atomically
+from fettle_trainer.atomic import alone, write_atomically
 from fettle_trainer.config.dataset_report import DatasetReport
+from fettle_trainer.data.kept import KEPT_NAME
 from fettle_trainer.data.sources import PUBLIC_ONLY, appearance, found_files
 from fettle_trainer.errors import WrongInputError
 from fettle_trainer.strict_json import StrictJsonError
@@ -134,23 +133,13 @@ def prepare(
     folder = _remembered(shelf, recipe, config)
     if folder is None:
         # Several nodes may share the volume: one of them does the work, the others find it done.
-        with _alone(shelf):
+        with alone(shelf / ".lock"):
             folder = _remembered(shelf, recipe, config) or _make(config, model_folder, shelf, recipe, limits)
     store = open_store(folder)
     if store is None:
         msg = f"{folder} vanished or changed while it was opened"
         raise OSError(msg)
     return _opened(store, config, max_length, most_positions(model_folder))
-
-
-@contextmanager
-def _alone(shelf: Path) -> Iterator[None]:
-    shelf.mkdir(parents=True, exist_ok=True)
-    with (shelf / ".lock").open("wb") as file:
-        # Where the file system knows no locks, two may do the same work; the result is the same.
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _opened(store: TokenStore, config: RunConfig, max_length: int | None, positions: int | None) -> Prepared:
@@ -176,7 +165,7 @@ def _make(config: RunConfig, model_folder: Path, shelf: Path, recipe: str, limit
     tokenizer = load_tokenizer(model_folder)
     seen = appearance(config.dataset)
     with TokenWriter(shelf) as writer:
-        with found_files(config.dataset, limits) as files:
+        with found_files(config.dataset, limits, shelf.parent / KEPT_NAME) as files:
             read = read_rows(config, files, tokenizer, writer)
         _raise_unless_passed(read.report)
         digest = read.report.digest

@@ -12,7 +12,8 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from fettle_trainer import strict_json
-from fettle_trainer.atomic import write_atomically
+from fettle_trainer.atomic import alone, write_atomically
+from fettle_trainer.durable.failures import is_storage_full, storage_full
 from fettle_trainer.errors import IncompleteError, WrongInputError
 from fettle_trainer.safety import require_safe_model_folder
 from fettle_trainer.strict_json import StrictJsonError
@@ -38,6 +39,13 @@ def base_folder(model: ModelConfig, models: Path, memory: Path) -> Path:
         _remember(model.hugging_face, folder, memory)
     require_safe_model_folder(folder)
     return folder
+
+
+def fetched_folder(model: ModelConfig, models: Path, memory: Path) -> Path | None:
+    """Return the folder of a model that is here already; None when it would have to be fetched."""
+    if model.hugging_face is None:
+        return Path(str(model.path))
+    return _remembered(model.hugging_face, models, memory)
 
 
 def _remembered(wanted: HubModel, models: Path, memory: Path) -> Path | None:
@@ -67,7 +75,8 @@ def _fetched(wanted: HubModel, models: Path) -> Path:
         commit = str(hub.model_info(wanted.repo, revision=wanted.revision).sha)
         target = models / wanted.repo.replace("/", "--") / commit
         if not target.is_dir():
-            _fetch(hub, wanted.repo, commit, target)
+            with alone(target.with_name(f".{commit}.lock")):
+                _fetch(hub, wanted.repo, commit, target)
     except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
         message = (
             f"The hub shows no {wanted.repo} at revision {wanted.revision} to this token. "
@@ -76,6 +85,8 @@ def _fetched(wanted: HubModel, models: Path) -> Path:
         raise WrongInputError("ModelMissing", message, "model.huggingFace") from error
     except Exception as error:
         # The hub's client lets its HTTP library's errors through, and has changed that library before.
+        if is_storage_full(error):
+            raise storage_full(error) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         message = f"{wanted.repo} could not be fetched from the hub: {reason}"
         raise IncompleteError("HubUnreachable", message, "model.huggingFace") from error
@@ -83,11 +94,13 @@ def _fetched(wanted: HubModel, models: Path) -> Path:
 
 
 def _fetch(hub: HfApi, repository: str, commit: str, target: Path) -> None:
+    if target.is_dir():  # another run of this store was faster
+        return
     unfinished = target.with_name(target.name + _UNFINISHED)
     hub.snapshot_download(repository, revision=commit, local_dir=unfinished, allow_patterns=list(_WANTED))
     # What the download keeps about itself is no part of the model.
     shutil.rmtree(unfinished / ".cache", ignore_errors=True)
-    if not target.is_dir():  # another run of this store may have been faster
+    if not target.is_dir():  # on a file system without locks
         unfinished.rename(target)
 
 

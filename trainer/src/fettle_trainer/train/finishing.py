@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from fettle_trainer.config.evaluation_report import EVALUATION_NAME
 from fettle_trainer.config.outcome import Outcome, ReleasedAdapter
 from fettle_trainer.errors import GateMissedError
-from fettle_trainer.evaluate.compare import EVALUATION_NAME, SAMPLES_NAME
+from fettle_trainer.evaluate.compare import SAMPLES_NAME
 from fettle_trainer.evaluate.model_scores import held_out
 from fettle_trainer.export.flow import ExportJob, finish, stage
 from fettle_trainer.export.lineage import (
@@ -20,6 +21,7 @@ from fettle_trainer.export.lineage import (
 from fettle_trainer.export.loading import forget_models, on_device
 from fettle_trainer.export.references import REFERENCES_NAME, References
 from fettle_trainer.text.tokenizer import load_tokenizer
+from fettle_trainer.train.chosen import chosen_settings
 from fettle_trainer.train.fit import trained_model
 from fettle_trainer.train.steps import Fitted
 from fettle_trainer.watch.loss_curve import CURVE_NAME
@@ -79,6 +81,8 @@ def export_job(job: Job) -> ExportJob:
         precision=job.resolved.precision,
         lineage=Lineage(
             base_name=base_name(job.config),
+            # A model of the hub lies in a folder that is named by its commit.
+            base_revision=None if job.config.model.hugging_face is None else job.base.name,
             base_digest=job.base_digest,
             method=job.config.method,
             dataset_digest=job.prepared.dataset_digest,
@@ -112,6 +116,8 @@ def _succeeded(job: Job, fitted: Fitted, finished: Finished) -> Outcome:
             path=str(released.folder.relative_to(job.folders.output.resolve())),
         ),
         metrics={**fitted.metrics, **reported_metrics(report)},
+        gates=() if report is None else report.gates,
+        resolved=chosen_settings(job.config, job.resolved, job.prepared.row_format),
         step=fitted.step,
         total_steps=fitted.total_steps,
         checkpoint_step=fitted.step,

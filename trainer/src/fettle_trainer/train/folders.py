@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fettle_trainer.data.kept import KEPT_NAME
+
 if TYPE_CHECKING:
     from fettle_trainer.config.run import OutputConfig
 
@@ -38,6 +40,16 @@ class RunFolders:
     def initial_adapter(self) -> Path:
         """The adapter before the first step, where PiSSA or OLoRA made it from the base's weights."""
         return self.work / "initial-adapter"
+
+    @property
+    def base_model(self) -> Path:
+        """Which revision of a hub model the run began with."""
+        return self.work / "base-model.json"
+
+    @property
+    def datasets(self) -> Path:
+        """Datasets of the hub, as they were when the run began."""
+        return self.work / KEPT_NAME
 
     @property
     def models(self) -> Path:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from fettle_trainer.config.dataset_report import RunForecast
 from fettle_trainer.safety import CONFIG_NAME, read_object
+from fettle_trainer.train.chosen import chosen_settings
 from fettle_trainer.train.memory import ModelShape
 from fettle_trainer.train.settings import RowFacts, adapter_rank, resolve
 from fettle_trainer.watch.flops import flops_per_token, peak_flops
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from fettle_trainer.config.dataset import RowFormat
     from fettle_trainer.config.dataset_report import TokenFacts
     from fettle_trainer.config.run import RunConfig
     from fettle_trainer.train.hardware import Hardware
@@ -32,7 +34,11 @@ _NO_TARGETS: Final = ("embed", "lm_head", "wte", "wpe")
 
 
 def forecast(
-    config: RunConfig, model_folder: Path, facts: TokenFacts, hardware: Hardware
+    config: RunConfig,
+    model_folder: Path,
+    facts: TokenFacts,
+    hardware: Hardware,
+    row_format: RowFormat | None = None,
 ) -> RunForecast | None:
     """Resolve the settings for that hardware and say what comes of them; None without weights as safetensors.
 
@@ -60,6 +66,7 @@ def forecast(
         memory_bytes=resolved.memory_bytes,
         fits=resolved.memory_bytes <= hardware.memory_bytes,
         seconds=_seconds(shape, facts, resolved, hardware),
+        resolved=chosen_settings(config, resolved, row_format),
     )
 
 

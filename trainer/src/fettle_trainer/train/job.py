@@ -19,6 +19,7 @@ from fettle_trainer.text.receipt import write_receipt
 from fettle_trainer.text.tokenizer import load_tokenizer
 from fettle_trainer.train.adapters import earlier_adapter
 from fettle_trainer.train.base_model import base_folder
+from fettle_trainer.train.chosen import chosen_settings
 from fettle_trainer.train.fit import Job
 from fettle_trainer.train.folders import run_folders
 from fettle_trainer.train.hardware import local_hardware
@@ -38,7 +39,7 @@ def make_job(config: RunConfig, limits: Limits) -> Job:
     """Fetch, check, tokenise, pack and resolve; raise WrongInputError with everything the user has to mend."""
     check_exports(config)
     folders = run_folders(config.output)
-    base = base_folder(config.model, folders.models, folders.work / "base-model.json")
+    base = base_folder(config.model, folders.models, folders.base_model)
     earlier = earlier_adapter(config)
     digest = model_digest(base, folders.work / "base-digest.json")
     require_base(config.model.digest, digest)
@@ -85,8 +86,9 @@ def write_reports(job: Job, tell: Callable[[str], None]) -> None:
 
 
 def write_settings(job: Job) -> None:
-    """Leave the settings with every `auto` resolved and the reason for it."""
-    settings = json.dumps(asdict(job.resolved), indent=2)
+    """Leave the settings with every `auto` resolved and the reason for it, and what was chosen by its path."""
+    chosen = chosen_settings(job.config, job.resolved, job.prepared.row_format)
+    settings = json.dumps(asdict(job.resolved) | {"chosen": chosen}, indent=2)
     write_atomically(job.folders.resolved, (settings + "\n").encode())
 
 

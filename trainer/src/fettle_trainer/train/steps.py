@@ -14,6 +14,7 @@ from fettle_trainer.atomic import write_atomically
 from fettle_trainer.durable.failures import is_out_of_memory, out_of_memory
 from fettle_trainer.durable.pickles import restricted_unpickling
 from fettle_trainer.export.references import REFERENCES_NAME, proof_prompts, record_references
+from fettle_trainer.train.chosen import chosen_settings
 from fettle_trainer.train.fit import fit
 from fettle_trainer.train.job import with_micro_batch_of, write_settings
 from fettle_trainer.watch.flops import attended_length, flops_per_token, peak_flops
@@ -82,6 +83,7 @@ def train_steps(job: Job, request: StopRequest, board: Board, tell: Callable[[st
 
 
 def _watch(job: Job, board: Board, tell: Callable[[str], None]) -> Any:
+    board.update(resolved=chosen_settings(job.config, job.resolved, job.prepared.row_format))
     lengths = job.prepared.train.lengths.astype(float)
     attended = attended_length(float(lengths.sum()), float((lengths**2).sum()))
     facts = RunFacts(
