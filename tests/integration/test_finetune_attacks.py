@@ -67,7 +67,7 @@ def test_no_path_leads_out_of_its_volume(path: str, installed: ApiServer, namesp
             installed.api().request("POST", f"{FINETUNEJOBS.path(namespace)}?dryRun=All", job(**spec))
 
 
-def test_a_secret_reaches_pods_as_a_file_and_the_operator_not_at_all(stage: Stage) -> None:
+def test_a_secret_reaches_the_step_that_fetches_as_a_file_and_nobody_else(stage: Stage) -> None:
     canary = "canary-6f2c"
     secret = {"metadata": {"name": "hub"}, "stringData": {"token": canary}}
     stage.api.request("POST", f"/api/v1/namespaces/{stage.namespace}/secrets", secret)
@@ -79,9 +79,18 @@ def test_a_secret_reaches_pods_as_a_file_and_the_operator_not_at_all(stage: Stag
 
     await_phase(stage, "tone", "Running")
 
-    pod = stage.get(JOBS, "tone-train-1")["spec"]["template"]["spec"]  # type: ignore[index]
-    assert [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each] == ["hub"]
-    assert "secretKeyRef" not in json.dumps(pod)
+    check, training = (
+        stage.get(JOBS, f"tone-{step}-1")["spec"]["template"]["spec"] for step in ("check", "train")
+    )  # type: ignore[index]
+    (volume,) = [each for each in check["volumes"] if "secret" in each]
+    assert volume["secret"]["secretName"] == "hub"
+    mounted = {
+        container["name"]: volume["name"] in [mount["name"] for mount in container["volumeMounts"]]
+        for container in (*check["initContainers"], *check["containers"])
+    }
+    assert mounted == {"fetch": True, "trainer": False}
+    assert "secret" not in json.dumps(training["volumes"])
+    assert "secretKeyRef" not in json.dumps([check, training])
     assert not [each for each in stage.proxy.requests if "/secrets" in each.path]
     written = b"".join(each.body for each in stage.proxy.requests).decode()
     assert canary not in written + stage.operator.log() + stage.operator.metrics()

@@ -83,6 +83,12 @@ ENDINGS: dict[str, tuple[list[dict[str, Any]], str, Cause, str]] = {
     ),
     "gone": ([], "Failed", Cause.POD_LOST, "is gone"),
     "crashed": ([pod_end(1, failed(message="CUDA error"))], "Failed", Cause.BROKEN, "CUDA error"),
+    "store full": (
+        [pod_end(1, failed(code="StorageFull", message="no space is left"))],
+        "Failed",
+        Cause.STORAGE_FULL,
+        "no space is left",
+    ),
     "killed": ([pod_end(137)], "Failed", Cause.BROKEN, "without a word"),
     "second pod evicted, first fails for want of it": (
         [pod_end(1, failed(message="lost a peer")), pod_end(143, conditions=[TARGETED])],
@@ -126,6 +132,8 @@ DECISIONS = [
     (Cause.POD_LOST, Spent(99, 0, None), None),
     (Cause.BROKEN, Spent(3, 0, None), None),
     (Cause.BROKEN, Spent(4, 0, None), "RetriesExhausted"),
+    (Cause.STORAGE_FULL, Spent(3, 0, None), None),
+    (Cause.STORAGE_FULL, Spent(4, 0, None), "StorageFull"),
     (Cause.NO_WORDS, Spent(4, 0, None), "RetriesExhausted"),
     (Cause.OUT_OF_MEMORY, Spent(99, 2, 8), None),
     (Cause.OUT_OF_MEMORY, Spent(0, 3, 8), "OutOfMemory"),
@@ -186,6 +194,13 @@ def test_only_the_newest_attempts_are_listed_and_all_are_counted() -> None:
     assert ledger.entries[-1]["number"] == 29
 
 
+def fetch_end(code: int, message: str) -> dict[str, Any]:
+    """Return the status of a pod whose first step failed: the check never ran."""
+    ended = {"name": "fetch", "state": {"terminated": {"exitCode": code, "message": message}}}
+    waits = {"name": "trainer", "state": {"waiting": {"reason": "PodInitializing"}}}
+    return {"phase": "Failed", "initContainerStatuses": [ended], "containerStatuses": [waits]}
+
+
 @pytest.mark.parametrize(
     ("status", "found"),
     [
@@ -195,6 +210,8 @@ def test_only_the_newest_attempts_are_listed_and_all_are_counted() -> None:
         (pod_end(0, "cut of"), Broken),
         (pod_end(1), Broken),
         (pod_end(137, reason="OOMKilled"), Broken),
+        (fetch_end(2, failed(code="ModelMissing", message="no such model")), Rejected),
+        (fetch_end(1, failed(code="HubUnreachable", message="no way there")), Broken),
         ({"phase": "Failed", "reason": "Evicted"}, Broken),
     ],
 )
@@ -232,22 +249,34 @@ def test_every_spec_becomes_a_configuration_that_the_trainer_takes(spec: dict[st
     assert config.output.adapter_name == (spec.get("output") or {}).get("adapterName", "tone")
     assert config.output.work_directory == f"{config.output.directory}/.fettle/runs/{live['metadata']['uid']}"
     assert config.tracking.progress_port == 9400
+    assert config.model.name is None or not config.model.name.startswith("/"), "no path of the pod"
     for source in (*config.dataset.train, *config.dataset.validation):
         assert source.path is None or source.path.startswith(f"{source.root}")
 
 
-def test_secrets_are_files_of_the_pod_and_never_in_environment_or_configuration() -> None:
-    token = {"name": "hub", "key": "token"}
-    start = Start({"huggingFace": {"repo": "team/base", "tokenSecretRef": token}})
-    run = run_of(start=start, model={"huggingFace": {"repo": "team/base", "tokenSecretRef": token}})
+def secrets_in(container: dict[str, Any], pod: dict[str, Any]) -> set[str]:
+    volumes = {each["name"]: each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each}
+    return {volumes[each["name"]] for each in container["volumeMounts"] if each["name"] in volumes}
 
-    pod = train_job(run, 1)["spec"]["template"]["spec"]
 
+def test_a_token_is_a_file_of_the_step_that_needs_it_and_of_no_other() -> None:
+    token, other = {"name": "hub", "key": "token"}, {"name": "mlflow", "key": "token"}
+    hub = {"huggingFace": {"repo": "team/base", "tokenSecretRef": token}}
+    data = {"train": [{"huggingFace": {"repo": "team/data", "tokenSecretRef": {**token, "name": "data"}}}]}
+    tracking = {"mlflow": {"trackingUri": "https://mlflow.example.com", "tokenSecretRef": other}}
+    run = run_of(start=Start(hub), model=hub, dataset=data, tracking=tracking)
+
+    pod = check_job(run, 1)["spec"]["template"]["spec"]
+    training = train_job(run, 1)["spec"]["template"]["spec"]
+
+    fetch, check = pod["initContainers"][0], pod["containers"][0]
+    assert fetch["args"][0] == "fetch"
+    assert (secrets_in(fetch, pod), secrets_in(check, pod)) == ({"hub", "data"}, set())
+    assert "initContainers" not in training
+    assert secrets_in(training["containers"][0], training) == {"mlflow"}
     config = json.loads(config_map(run)["data"]["run.json"])
     file = config["model"]["huggingFace"]["tokenFile"]
-    mount = next(
-        each for each in pod["containers"][0]["volumeMounts"] if file.startswith(each["mountPath"] + "/")
-    )
+    mount = next(each for each in fetch["volumeMounts"] if file.startswith(each["mountPath"] + "/"))
     volume = next(each for each in pod["volumes"] if each["name"] == mount["name"])
     assert mount["readOnly"] is True
     assert volume["secret"] == {
@@ -255,8 +284,9 @@ def test_secrets_are_files_of_the_pod_and_never_in_environment_or_configuration(
         "defaultMode": 0o440,
         "items": [{"key": "token", "path": "token"}],
     }
-    assert "valueFrom" not in json.dumps(pod)
-    assert "envFrom" not in json.dumps(pod)
+    assert "valueFrom" not in json.dumps([pod, training])
+    assert "envFrom" not in json.dumps([pod, training])
+    assert "initContainers" not in check_job(run_of(), 1)["spec"]["template"]["spec"]
 
 
 def test_pods_are_hardened_and_take_from_users_only_what_is_typed() -> None:
@@ -315,6 +345,29 @@ def test_the_check_stands_where_the_training_will_and_asks_for_no_gpu() -> None:
 
     assert pod["nodeSelector"] == {"gpu": "yes"}, "a volume may bind to the node of its first user"
     assert "nvidia.com/gpu" not in json.dumps(pod["containers"][0]["resources"])
+
+
+@pytest.mark.parametrize(
+    ("profile", "more", "told"),
+    [
+        ("cpu", {}, []),
+        ("gpu", {}, []),
+        (
+            "gpu",
+            {"gpu_model": "NVIDIA H200", "gpu_memory": "141Gi"},
+            ["--gpu", "NVIDIA H200", "--gpu-memory", "141"],
+        ),
+    ],
+)
+def test_the_check_is_told_what_the_run_will_compute_on(
+    profile: str, more: dict[str, str], told: list[str]
+) -> None:
+    known = SETTINGS.profiles[profile].model_copy(update=more)
+    run = Run(whole(profile=profile), VOLUME, known, SETTINGS)
+
+    arguments = check_job(run, 1)["spec"]["template"]["spec"]["containers"][0]["args"]
+
+    assert arguments[arguments.index("--report") + 2 : arguments.index("--termination-log")] == told
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ from finetune_objects import (
     succeeded,
 )
 
+PREEMPTED = {"type": "DisruptionTarget", "status": "True", "message": "preempted"}
 TONE = ObjectRef(FINETUNEJOBS, "team", "tone")
 
 
@@ -189,7 +190,7 @@ async def test_a_job_goes_from_its_data_to_a_ready_adapter(world: World) -> None
     status = world.status
     assert status["adapter"]["digest"] == DIGEST
     assert status["dataset"]["rows"] == 90
-    assert status["resolved"] == {"training.maxLength": "256", "training.microBatchSize": "4"}
+    assert status["resolved"] == {"training.microBatchSize": "4"}
     assert status["evaluation"] == {"tuned": {"loss": 1.5}, "base": {"loss": 2.5}}
     assert status["progress"]["summary"] == "20/20 (100%)"
     assert status["attempts"][0]["outcome"] == "Succeeded"
@@ -205,6 +206,109 @@ async def test_a_job_goes_from_its_data_to_a_ready_adapter(world: World) -> None
     world.cluster.calls.clear()
     await world.step()
     assert world.cluster.calls == [("get", "finetunejobs")]
+
+
+async def test_what_a_run_will_need_is_told_before_it_begins_and_what_it_chose_afterwards(
+    world: World,
+) -> None:
+    await world.settle()
+    told = checked(seconds=90, resolved={"training.precision": "fp32", "training.microBatchSize": "8"})
+    world.end_job(pod_end(0, told), complete=True)
+    await world.settle()
+
+    assert world.status["estimate"] == {"memory": "1024Mi", "seconds": 90}
+    assert world.status["resolved"] == {"training.precision": "fp32", "training.microBatchSize": "8"}
+    world.run_pods()
+    running = {"phase": "training", "step": 1, "totalSteps": 20, "resolved": {"training.precision": "bf16"}}
+    world.pods.answer = json.dumps(running).encode()
+    await world.settle()
+    assert world.status["resolved"]["training.precision"] == "bf16"
+    ended = succeeded(resolved={"training.precision": "bf16", "lora.rank": "16"})
+    world.end_job(pod_end(0, ended), complete=True)
+    await world.settle()
+    assert world.status["resolved"] == {
+        "training.precision": "bf16",
+        "training.microBatchSize": "4",
+        "lora.rank": "16",
+    }
+
+
+async def test_a_forecast_for_a_cpu_says_nothing_of_gpus_that_nobody_named() -> None:
+    world = world_with(profile="gpu")
+    await world.settle()
+    world.end_job(pod_end(0, checked(resolved={"training.precision": "fp32"})), complete=True)
+    await world.settle()
+
+    assert "estimate" not in world.status
+    assert "resolved" not in world.status
+
+
+async def test_a_missed_gate_shows_its_numbers(world: World) -> None:
+    await world.pass_check()
+    world.run_pods()
+    gates = [
+        {"metric": "loss", "bound": "max", "threshold": 1.8, "value": 2.1, "passed": False},
+        {"metric": "loss", "bound": "minGainOverBase", "threshold": 0.1, "value": 0.4, "passed": True},
+    ]
+    metrics = {"loss": 2.1, "base-loss": 2.5}
+    world.end_job(pod_end(3, failed("gateMissed", "GateMissed", "too bad", gates=gates, metrics=metrics)))
+
+    await world.settle()
+
+    assert world.ready()[0] == "GateMissed"
+    assert world.status["evaluation"] == {
+        "tuned": {"loss": 2.1},
+        "base": {"loss": 2.5},
+        "gates": [
+            {"metric": "loss", "passed": False, "value": 2.1, "required": "<= 1.8"},
+            {"metric": "loss", "passed": True, "value": 0.4, "required": "better than base by >= 0.1"},
+        ],
+    }
+
+
+async def test_a_full_store_is_told_while_it_is_tried_again_and_at_the_end() -> None:
+    world = world_with(scheduling={"retries": 1})
+    await world.pass_check()
+    reasons = []
+    for _ in range(2):
+        world.run_pods()
+        world.end_job(pod_end(1, failed(code="StorageFull", message="no space is left")))
+        result = await world.settle()
+        reasons.append(world.ready()[0])
+        world.now += timedelta(seconds=result.again_in_s or 0)
+        await world.settle()
+
+    assert reasons == ["StorageFull", "StorageFull"]
+    assert world.status["phase"] == "Failed"
+    assert "no space is left" in world.ready()[1]
+
+
+async def test_seconds_add_up_over_attempts() -> None:
+    world = world_with(profile="gpu")
+    await world.pass_check()
+    for seconds, end in (
+        (100, pod_end(143, outcome("stopped", step=50, checkpointStep=40), conditions=[PREEMPTED])),
+        (60, pod_end(1, failed(step=60, checkpointStep=60))),
+        (30, pod_end(0, succeeded())),
+    ):
+        world.run_pods()
+        await world.settle()
+        began = timestamp(world.now)
+        world.now += timedelta(seconds=seconds)
+        ended = end["containerStatuses"][0]["state"]["terminated"]
+        ended["startedAt"] = began
+        world.end_job(end, complete=ended["exitCode"] == 0)
+        result = await world.settle()
+        world.now += timedelta(seconds=result.again_in_s or 0)
+        await world.settle()
+
+    assert [each["lostSeconds"] for each in world.status["attempts"]] == [20, 0, 0]
+    assert (world.status["gpuSeconds"], world.status["lostSeconds"], world.status["activeSeconds"]) == (
+        190,
+        20,
+        190,
+    )
+    assert world.status["gpuHours"] == "0.05"
 
 
 async def test_no_pod_is_asked_for_before_the_data_is_good(world: World) -> None:

@@ -46,6 +46,20 @@ def test_a_pod_on_its_way_meets_no_obstacle(pod: dict[str, Any]) -> None:
     assert obstacle_of(pod) is None
 
 
+def test_an_image_that_is_missing_for_the_first_step_is_named_too() -> None:
+    pulls = {"image": "reg/trainer:1", "state": {"waiting": {"reason": "ErrImagePull", "message": "because"}}}
+    pod = waiting("PodInitializing")
+    pod["status"]["initContainerStatuses"] = [pulls]
+
+    obstacle = obstacle_of(pod)
+
+    assert obstacle is not None
+    assert (obstacle.reason, obstacle.message) == (
+        "ImagePullFailed",
+        "image reg/trainer:1: ErrImagePull: because",
+    )
+
+
 def test_the_newest_event_tells_why_a_volume_is_not_mounted() -> None:
     events = [
         event("FailedMount", "old", at="2026-01-01T00:00:00Z"),

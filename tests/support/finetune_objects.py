@@ -55,6 +55,19 @@ SETTINGS = Settings.model_validate(
 )
 
 
+_FORECAST = {
+    "device": "cpu",
+    "steps": 20,
+    "batchSize": 8,
+    "microBatchSize": 4,
+    "gradientCheckpointing": False,
+    "precision": "fp32",
+    "zeroStage": 0,
+    "memoryBytes": 2**30,
+    "fits": True,
+}
+
+
 def finetunejob(name: str = "tone", **spec: Any) -> dict[str, Any]:
     """Return a FineTuneJob as the API server holds it: a model and data on claims, unless another spec is named."""
     return {
@@ -95,8 +108,8 @@ def failed(
     return outcome(kind, error={"code": code, "message": message}, **fields)
 
 
-def checked(rows: int = 90) -> str:
-    """Return the report of data that is good."""
+def checked(rows: int = 90, **forecast: Any) -> str:
+    """Return the report of data that is good, and perhaps what the run will need."""
     tokens = {
         "maxLength": 256,
         "rows": rows,
@@ -120,6 +133,7 @@ def checked(rows: int = 90) -> str:
             "validationRows": 10,
             "digest": DIGEST,
             "tokens": tokens,
+            **({"forecast": {**_FORECAST, **forecast}} if forecast else {}),
         }
     )
 

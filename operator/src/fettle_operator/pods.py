@@ -26,7 +26,7 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Termination:
-    """How a pod's one container ended."""
+    """How a pod's container ended, or the one that ran before it."""
 
     exit_code: int
     reason: str
@@ -40,8 +40,17 @@ class Termination:
 
 
 def termination_of(pod: Manifest) -> Termination | None:
-    """Return how the container ended; None while it runs, and when the pod ended without running it."""
-    for container in pod.get("status", {}).get("containerStatuses", []):
+    """Return how the container ended; None while it runs, and when the pod ended without running it.
+
+    Where an earlier step failed, that is how the pod ended.
+    """
+    status = pod.get("status", {})
+    first = [
+        container
+        for container in status.get("initContainerStatuses", [])
+        if container.get("state", {}).get("terminated", {}).get("exitCode")
+    ]
+    for container in (*first, *status.get("containerStatuses", [])):
         ended = container.get("state", {}).get("terminated")
         if ended is not None:
             return Termination(int(ended["exitCode"]), ended.get("reason", ""), ended.get("message", ""))
@@ -78,7 +87,8 @@ def _scheduling_reason(message: str) -> Reason:
 
 
 def _uncreated(pod: Manifest) -> Obstacle | None:
-    for container in pod.get("status", {}).get("containerStatuses", []):
+    status = pod.get("status", {})
+    for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
         waiting = container.get("state", {}).get("waiting") or {}
         word, text = waiting.get("reason", ""), waiting.get("message", "")
         if word in _PULL:

@@ -53,6 +53,8 @@ class Reason(StrEnum):
     """The trainer refused the settings, the model or an earlier adapter."""
     GATE_MISSED = "GateMissed"
     RETRIES_EXHAUSTED = "RetriesExhausted"
+    STORAGE_FULL = "StorageFull"
+    """The store has no room; told while attempts follow each other, and at the end if it still has none."""
     DEADLINE_EXCEEDED = "DeadlineExceeded"
 
     # What keeps a pod from running

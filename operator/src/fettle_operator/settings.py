@@ -117,6 +117,9 @@ class Profile(_Section):
     images: ProfileImages
     resources: Resources = Field(default_factory=Resources)
     gpus_per_process: int = Field(default=0, ge=0, le=16)
+    gpu_model: ShortText = ""
+    """What a GPU of these nodes calls itself, as in `NVIDIA H100 80GB HBM3`; with it a run is estimated before it begins."""
+    gpu_memory: Quantity = "80Gi"
     node_selector: dict[str, str] = Field(default_factory=dict, max_length=32)
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=32)
     runtime_class_name: Annotated[str, StringConstraints(max_length=253)] = ""

@@ -174,7 +174,8 @@ def _unexpected(adapter: VerifiedAdapter, spec: AdapterSpec) -> str:
     if spec.digest is not None and spec.digest != adapter.digest:
         return f"spec.digest expects {spec.digest}, the files have {adapter.digest}"
     expected = spec.base_model.hugging_face.repo if spec.base_model and spec.base_model.hugging_face else None
-    if expected is not None and expected != adapter.base_model:
+    # What was trained here names the commit too: repository@commit.
+    if expected is not None and expected != adapter.base_model.partition("@")[0]:
         return (
             f"spec.baseModel expects an adapter for {expected}, "
             f"adapter_config.json says it was made for {adapter.base_model!r}"

@@ -5,7 +5,7 @@ anew in each pass.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -16,7 +16,8 @@ from fettle_operator.finetune.ledger import Ledger
 from fettle_operator.pods import Obstacle
 from fettle_operator.reasons import Reason
 from fettle_operator.resources import Manifest
-from fettle_trainer.config.dataset_report import DatasetReport, RunForecast, TokenFacts
+from fettle_trainer.config.dataset_report import DatasetReport, RunForecast
+from fettle_trainer.config.evaluation_report import GateResult
 from fettle_trainer.config.outcome import Outcome
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "finished",
     "is_checked",
     "refused",
+    "resolve",
     "settled",
     "under_way",
     "verdict_in",
@@ -82,30 +84,21 @@ def is_checked(state: State) -> bool:
     return state.checked
 
 
-def checked(state: State, report: DatasetReport, *, on_gpu: bool) -> None:
-    """Record that the data is good, for good, and what the run is expected to need."""
+def checked(state: State, report: DatasetReport, *, hardware_known: bool) -> None:
+    """Record that the data is good, for good, and what the run is expected to need.
+
+    A check that was not told which GPU the run is for forecasts for a CPU, which is worth nothing then.
+    """
     state.put(dataset=dataset_facts(report))
-    # The check runs without a GPU, so what it forecasts is worth nothing for one.
-    forecast = None if on_gpu else report.forecast
-    resolved = {**state.fields.get("resolved", {}), **_resolved(report.tokens, forecast)}
-    state.put(resolved=resolved or None, estimate=_estimate(forecast) if forecast else None)
+    forecast = report.forecast if hardware_known else None
+    state.put(estimate=_estimate(forecast) if forecast else None)
+    resolve(state, forecast.resolved if forecast else {})
     state.checked = True
 
 
-def _resolved(tokens: TokenFacts | None, forecast: RunForecast | None) -> dict[str, str]:
-    values: dict[str, object] = {}
-    if tokens is not None:
-        values["training.maxLength"] = tokens.max_length
-    if forecast is not None:
-        values |= {
-            "training.batchSize": forecast.batch_size,
-            "training.microBatchSize": forecast.micro_batch_size,
-            "training.gradientCheckpointing": str(forecast.gradient_checkpointing).lower(),
-            "training.precision": forecast.precision,
-            "training.maxSteps": forecast.steps,
-            "distributed.zero.stage": forecast.zero_stage,
-        }
-    return {name: str(value) for name, value in values.items()}
+def resolve(state: State, values: Mapping[str, str]) -> None:
+    """Show what was chosen for settings that were left open; what was known before of others stays."""
+    state.put(resolved={**state.fields.get("resolved", {}), **values} or None)
 
 
 def _estimate(forecast: RunForecast) -> Manifest:
@@ -152,37 +145,26 @@ def settled(status: Manifest, again_in_s: float | None = None) -> Report:
     return Report(tuple(known), fields_of(status), again_in_s)
 
 
-def evaluation_facts(outcome: Outcome, gates: Sequence[Manifest]) -> Manifest:
-    """Return `status.evaluation` of a job whose gates were all kept."""
+def evaluation_facts(outcome: Outcome) -> Manifest | None:
+    """Return `status.evaluation`: what was measured, and every gate with its number, missed or kept."""
     base = {
         name.removeprefix(_BASE): value for name, value in outcome.metrics.items() if name.startswith(_BASE)
     }
     tuned = {name: value for name, value in outcome.metrics.items() if not name.startswith(_BASE)}
-    facts: Manifest = {
-        "tuned": tuned,
-        "base": base,
-        "gates": [_kept(gate, tuned, base) for gate in gates],
-    }
-    return {key: value for key, value in facts.items() if value}
+    facts: Manifest = {"tuned": tuned, "base": base, "gates": [_judged(gate) for gate in outcome.gates]}
+    return {key: value for key, value in facts.items() if value} or None
 
 
-def _kept(gate: Manifest, tuned: dict[str, float], base: dict[str, float]) -> Manifest:
-    metric = gate["metric"]
-    value = tuned.get(metric)
-    bound, words = next(
-        (bound, words)
-        for bound, words in (("min", ">="), ("max", "<="), ("minGainOverBase", "better than base by >="))
-        if bound in gate
-    )
-    if bound == "minGainOverBase" and value is not None and metric in base:
-        value = abs(value - base[metric])
-    fact: Manifest = {
-        "metric": metric,
-        "passed": True,
-        "value": value,
-        "required": f"{words} {gate[bound]:g}",
+def _judged(gate: GateResult) -> Manifest:
+    return {
+        "metric": gate.metric,
+        "passed": gate.passed,
+        "value": gate.value,
+        "required": f"{_BOUNDS[gate.bound]} {gate.threshold:g}",
     }
-    return {key: item for key, item in fact.items() if item is not None}
+
+
+_BOUNDS = {"min": ">=", "max": "<=", "minGainOverBase": "better than base by >="}
 
 
 def _report(

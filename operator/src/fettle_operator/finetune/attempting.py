@@ -13,7 +13,7 @@ from fettle_operator.finetune.endings import Cause, Ending, ending_of_attempt, i
 from fettle_operator.finetune.ledger import Shape
 from fettle_operator.finetune.preparation import Preparation
 from fettle_operator.finetune.progress import Desk, is_past_training, progress_fields
-from fettle_operator.finetune.retries import POLICY, Spent, decide
+from fettle_operator.finetune.retries import POLICY, Spent, decide, pausing
 from fettle_operator.finetune.timing import NOW_S, due_at
 from fettle_operator.finetune.world import World
 from fettle_operator.jobs import Attempt, is_live, is_waiting
@@ -22,6 +22,7 @@ from fettle_operator.pods import Obstacle
 from fettle_operator.reasons import Reason
 from fettle_operator.resources import JOBS, Manifest
 from fettle_operator.settings import Backoff
+from fettle_trainer.config.outcome import Outcome, ReleasedAdapter
 
 __all__ = ["Attempting"]
 
@@ -58,7 +59,7 @@ class Attempting:
             due = due_at(ended_at, last["number"], self._backoff)
             if self._now < due:
                 told = Obstacle(
-                    Reason.RETRYING,
+                    pausing(last.get("reason", "")),
                     f"attempt {last['number']} is followed by another: {last.get('message', '')}",
                 )
                 return assess.waiting(self._state, "Queued", told, (due - self._now).total_seconds())
@@ -128,6 +129,7 @@ class Attempting:
         state.put(progress=progress or None)
         if told is not None and told.total_steps is not None:
             state.ledger = state.ledger.resumed_at(told.step)
+            assess.resolve(state, told.resolved)
         number = attempt.number
         if is_past_training(told):
             sentence = f"attempt {number} has trained; its result is being exported and measured"
@@ -162,13 +164,15 @@ class Attempting:
         spent = Spent(state.ledger.failed + POLICY[ending.cause].counts, state.ledger.halvings, ran_with)
         decision = decide(ending.cause, ending.message, spent, spec["scheduling"]["retries"])
         state.ledger = state.ledger.closed(ending, shape, state.fields.get("progress", {}), ran_with)
+        if ending.outcome is not None:
+            _measured(state, ending.outcome)
         if ending.cause is Cause.DONE and ending.outcome is not None and ending.outcome.adapter is not None:
-            return _done(state, spec, ending)
+            return _done(state, ending.outcome, ending.outcome.adapter)
         if decision.verdict is not None:
             return assess.finished(state, decision.verdict, decision.message, self._now)
         due = due_at(ending.ended_at, attempt.number, self._backoff)
         wait_s = max(NOW_S, (due - self._now).total_seconds())
-        return assess.waiting(state, "Queued", Obstacle(Reason.RETRYING, decision.message), wait_s)
+        return assess.waiting(state, "Queued", Obstacle(pausing(ending.code), decision.message), wait_s)
 
     def _cut_off(self, attempt: Attempt | None, cause: Cause, code: str) -> Report:
         """End the attempt from here; its Job goes once status says so."""
@@ -203,24 +207,22 @@ def shape_of(attempt: Attempt) -> Shape:
     return Shape(gpus * int(spec["completions"]), container.get("image", ""))
 
 
-def _done(state: State, spec: Manifest, ending: Ending) -> Report:
-    outcome = ending.outcome
-    assert outcome is not None and outcome.adapter is not None, "the cause says so"  # noqa: S101, PT018 - a bug of ours
-    made = outcome.adapter
+def _measured(state: State, outcome: Outcome) -> None:
+    """Show what the trainer's last words tell of the run, whatever came out."""
+    if evaluation := assess.evaluation_facts(outcome):
+        state.put(evaluation=evaluation)
+    micro_batch = outcome.micro_batch_size
+    told = {} if micro_batch is None else {"training.microBatchSize": str(micro_batch)}
+    assess.resolve(state, {**outcome.resolved, **told})
+
+
+def _done(state: State, outcome: Outcome, made: ReleasedAdapter) -> Report:
     state.put(
         adapter={"name": made.name, "digest": made.digest, "path": made.path},
-        evaluation=assess.evaluation_facts(outcome, (spec.get("evaluation") or {}).get("gates") or ()),
-        resolved=_known(state, outcome.micro_batch_size),
         progress=_complete(state.fields.get("progress", {}), outcome.step, outcome.total_steps),
     )
     sentence = f"the result {made.digest} is being verified as Adapter {made.name}"
     return assess.under_way(state, "Evaluating", Reason.RECORDING, sentence, NOW_S)
-
-
-def _known(state: State, micro_batch: int | None) -> Manifest | None:
-    resolved: Manifest = state.fields.get("resolved", {})
-    told = {} if micro_batch is None else {"training.microBatchSize": str(micro_batch)}
-    return {**resolved, **told} or None
 
 
 def _complete(progress: Manifest, step: int, total: int) -> Manifest:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from fettle_operator.finetune.retries import pausing
 from fettle_operator.jobs import Attempt, ending_of, is_live
 from fettle_operator.pods import termination_of
 from fettle_operator.reasons import Reason
@@ -65,7 +66,7 @@ def finding_of(attempt: Attempt) -> Checked | Rejected | Broken | None:
     )
     said = _outcome(ending.message)
     told = said.error.message if said and said.error else f"the check ended with code {ending.exit_code}"
-    return Broken(Reason.RETRYING, told, counts=not disrupted)
+    return Broken(pausing(said.error.code if said and said.error else ""), told, counts=not disrupted)
 
 
 def dataset_facts(report: DatasetReport) -> Manifest:

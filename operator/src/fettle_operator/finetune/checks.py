@@ -7,7 +7,7 @@ from fettle_operator.engine.report import Report
 from fettle_operator.finetune import assess
 from fettle_operator.finetune.assess import State
 from fettle_operator.finetune.checking import Broken, Rejected, dataset_facts, finding_of
-from fettle_operator.finetune.desired import Run, check_job, is_queued
+from fettle_operator.finetune.desired import Run, check_job, forecast_for, is_queued
 from fettle_operator.finetune.preparation import Preparation
 from fettle_operator.finetune.timing import due_at
 from fettle_operator.finetune.world import World
@@ -42,7 +42,7 @@ class Checks:
             state.put(dataset=dataset_facts(finding.report) if finding.report else None)
             return assess.finished(state, finding.reason, finding.message, now)
         if not isinstance(finding, Broken):
-            assess.checked(state, finding.report, on_gpu=self._run.profile.gpus_per_process > 0)
+            assess.checked(state, finding.report, hardware_known=forecast_for(self._run.profile) is not None)
             return None
         return await self._again(world, latest, finding, state, now)
 
@@ -69,7 +69,8 @@ class Checks:
         broken = sum(isinstance(each, Broken) and each.counts for each in found)
         if finding.counts and broken > retries:
             sentence = f"{broken} checks of the data broke; the last one: {finding.message}"
-            return assess.finished(state, Reason.RETRIES_EXHAUSTED, sentence, now)
+            full = finding.reason is Reason.STORAGE_FULL
+            return assess.finished(state, finding.reason if full else Reason.RETRIES_EXHAUSTED, sentence, now)
         ended_at = latest.ended_at or now
         due = due_at(ended_at, latest.number, self._settings.backoff)
         if now < due:

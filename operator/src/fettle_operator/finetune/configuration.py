@@ -1,5 +1,6 @@
 """From a FineTuneJob to the trainer's run configuration. Pure."""
 
+import posixpath
 from typing import Any
 
 from pydantic import ValidationError
@@ -65,6 +66,8 @@ def _model(start: Start) -> Manifest:
     else:
         volume = start.base["volume"]
         model["path"] = claim_folder(volume["claimName"], volume["path"])
+        # Where it lies in the pod is nobody's business; the record of the result says where it came from.
+        model["name"] = posixpath.normpath(f"{volume['claimName']}/{volume['path']}")
     return _present(model)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fettle_operator import labels
+from fettle_operator.api.scalars import quantity_value
 from fettle_operator.finetune.children import (
     Step,
     adapter_name,
@@ -12,7 +13,7 @@ from fettle_operator.finetune.children import (
     store_claim,
 )
 from fettle_operator.finetune.configuration import run_config
-from fettle_operator.finetune.places import CONFIG_FILE, places_of, work_folder
+from fettle_operator.finetune.places import CONFIG_FILE, comes_from_hub, places_of, work_folder
 from fettle_operator.finetune.pod import Work, pod_spec
 from fettle_operator.finetune.sources import Start
 from fettle_operator.names import child_name, digest_of
@@ -25,6 +26,7 @@ __all__ = [
     "adapter",
     "check_job",
     "config_map",
+    "forecast_for",
     "is_queued",
     "nodes_of",
     "rendezvous",
@@ -110,9 +112,29 @@ def rendezvous(live: Manifest) -> Manifest:
 def check_job(run: Run, number: int) -> Manifest:
     """Return the Job that reads the data before anything else is asked for."""
     report = f"{work_folder(run.live)}/check.json"
-    arguments = ("check", CONFIG_FILE, "--report", report)
-    work = Work(arguments, places_of(run.live, run.start), config_map(run)["metadata"]["name"], trains=False)
+    arguments = ("check", CONFIG_FILE, "--report", report, *(forecast_for(run.profile) or ()))
+    places = places_of(run.live, run.start)
+    fetches = comes_from_hub(run.live, run.start)
+    work = Work(
+        arguments,
+        places,
+        config_map(run)["metadata"]["name"],
+        secrets=places.downloads,
+        trains=False,
+        # Only this step has the tokens; whatever comes after it finds everything in the store.
+        first=("fetch", CONFIG_FILE) if fetches else (),
+    )
     return _job(run, "check", number, 1, work)
+
+
+def forecast_for(profile: Profile) -> tuple[str, ...] | None:
+    """Return how the check is told what the run will compute on; None when the administrator has not said it."""
+    if not profile.gpus_per_process:
+        return ()
+    if not profile.gpu_model:
+        return None
+    memory_gib = float(quantity_value(profile.gpu_memory)) / 2**30
+    return ("--gpu", profile.gpu_model, "--gpu-memory", f"{memory_gib:g}")
 
 
 def train_job(run: Run, number: int) -> Manifest:
@@ -120,10 +142,12 @@ def train_job(run: Run, number: int) -> Manifest:
     nodes = nodes_of(run.spec)
     several = nodes > 1
     first = f"{job_name(run.live, 'train', number)}-0.{rendezvous_name(run.live)}"
+    places = places_of(run.live, run.start)
     work = Work(
         ("train", CONFIG_FILE),
-        places_of(run.live, run.start),
+        places,
         config_map(run)["metadata"]["name"],
+        secrets=places.tracking,
         trains=True,
         grace_s=run.grace_s,
         environment=((MASTER_ADDRESS, first),) if several else (),

@@ -33,6 +33,7 @@ class Cause(StrEnum):
     """It was told to stop, and saved."""
     POD_LOST = "PodLost"
     """A pod is gone and nobody can say how it ended."""
+    STORAGE_FULL = "StorageFull"
     NO_WORDS = "NoWords"
     """It ended well but did not leave word of what came out."""
     BROKEN = "Broken"
@@ -61,6 +62,10 @@ class _PodEnd:
     @property
     def exit_code(self) -> int | None:
         return self.termination.exit_code if self.termination else None
+
+    @property
+    def code(self) -> str:
+        return self.outcome.error.code if self.outcome is not None and self.outcome.error is not None else ""
 
     @property
     def evicted(self) -> bool:
@@ -173,6 +178,7 @@ _IN_ORDER: tuple[tuple[Cause, Callable[[_PodEnd], bool]], ...] = (
     ),
     (Cause.DISRUPTED, lambda end: end.evicted),
     (Cause.STOPPED, lambda end: end.exit_code == ExitCode.STOPPED),
+    (Cause.STORAGE_FULL, lambda end: end.code == Cause.STORAGE_FULL),
 )
 
 

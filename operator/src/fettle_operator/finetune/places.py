@@ -2,15 +2,26 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fettle_operator.finetune.children import store_claim
 from fettle_operator.finetune.sources import Start
 from fettle_operator.resources import Manifest
 
-__all__ = ["CONFIG_FILE", "Places", "claim_folder", "places_of", "secret_file", "work_folder"]
+__all__ = [
+    "CONFIG_FILE",
+    "Places",
+    "Secrets",
+    "claim_folder",
+    "comes_from_hub",
+    "places_of",
+    "secret_file",
+    "work_folder",
+]
 
 T = TypeVar("T")
+Secrets = tuple[tuple[str, str], ...]
+"""Name and entry of each."""
 
 _CLAIMS = "/claims"
 _CONFIG_MAPS = "/configmaps"
@@ -28,11 +39,13 @@ class Places:
     """The claim that is written to; all others are only read."""
     claims: tuple[str, ...]
     config_maps: tuple[str, ...]
-    secrets: tuple[tuple[str, str], ...]
-    """Name and entry of each Secret that a download needs."""
+    downloads: Secrets
+    """What the step that fetches from the hub needs, and no other."""
+    tracking: Secrets
+    """What the training needs to tell others of itself."""
 
-    def volumes(self, run_config: str) -> list[Manifest]:
-        """Return the pod's volumes; `run_config` is the name of the ConfigMap with the run configuration."""
+    def volumes(self, run_config: str, secrets: Secrets) -> list[Manifest]:
+        """Return a pod's volumes; `run_config` is the name of the ConfigMap with the run configuration."""
         return [
             {"name": "run", "configMap": {"name": run_config}},
             *(
@@ -45,12 +58,12 @@ class Places:
             ),
             *(
                 {"name": f"secret-{number}", "secret": _secret(name, key)}
-                for number, (name, key) in enumerate(self.secrets)
+                for number, (name, key) in enumerate(secrets)
             ),
         ]
 
-    def mounts(self) -> list[Manifest]:
-        """Return where the volumes are mounted. Only the mount is read-only: the claim may have other writers."""
+    def mounts(self, secrets: Secrets) -> list[Manifest]:
+        """Return where a container finds them. Only the mount is read-only: the claim may have other writers."""
         return [
             {"name": "run", "mountPath": _CONFIG, "readOnly": True},
             *(
@@ -63,7 +76,7 @@ class Places:
             ),
             *(
                 {"name": f"secret-{number}", "mountPath": f"{_SECRETS}/{name}/{key}", "readOnly": True}
-                for number, (name, key) in enumerate(self.secrets)
+                for number, (name, key) in enumerate(secrets)
             ),
         ]
 
@@ -71,7 +84,7 @@ class Places:
 def places_of(live: Manifest, start: Start) -> Places:
     """Return what the pods mount, each thing once."""
     spec, store = live["spec"], store_claim(live)
-    sources = [*spec["dataset"]["train"], *spec["dataset"].get("validation", [])]
+    sources = _sources(spec)
     claims = [
         store,
         *start.claims,
@@ -81,8 +94,14 @@ def places_of(live: Manifest, start: Start) -> Places:
         store=store,
         claims=_distinct(claims),
         config_maps=_distinct(source["configMap"]["name"] for source in sources if "configMap" in source),
-        secrets=_distinct(_secrets(spec, start)),
+        downloads=_distinct(_downloads(spec, start)),
+        tracking=_distinct(_tracking(spec)),
     )
+
+
+def comes_from_hub(live: Manifest, start: Start) -> bool:
+    """Tell whether anything has to be fetched from the hub."""
+    return start.hub is not None or any("huggingFace" in source for source in _sources(live["spec"]))
 
 
 def claim_folder(claim: str, path: str = ".") -> str:
@@ -111,14 +130,25 @@ def _secret(name: str, key: str) -> Manifest:
     return {"secretName": name, "defaultMode": _SECRET_MODE, "items": [{"key": key, "path": key}]}
 
 
-def _secrets(spec: Manifest, start: Start) -> Iterator[tuple[str, str]]:
-    sources = [*spec["dataset"]["train"], *spec["dataset"].get("validation", [])]
-    mlflow = (spec.get("tracking") or {}).get("mlflow") or {}
-    references: list[Any] = [
-        (start.hub or {}).get("tokenSecretRef"),
-        *((source.get("huggingFace") or {}).get("tokenSecretRef") for source in sources),
-        mlflow.get("tokenSecretRef"),
-    ]
+def _sources(spec: Manifest) -> list[Manifest]:
+    return [*spec["dataset"]["train"], *spec["dataset"].get("validation", [])]
+
+
+def _downloads(spec: Manifest, start: Start) -> Iterator[tuple[str, str]]:
+    return _entries(
+        [
+            start.hub or {},
+            *(source.get("huggingFace") or {} for source in _sources(spec)),
+        ]
+    )
+
+
+def _tracking(spec: Manifest) -> Iterator[tuple[str, str]]:
+    return _entries([(spec.get("tracking") or {}).get("mlflow") or {}])
+
+
+def _entries(users: Iterable[Manifest]) -> Iterator[tuple[str, str]]:
+    references = (user.get("tokenSecretRef") for user in users)
     return ((reference["name"], reference["key"]) for reference in references if reference)
 
 

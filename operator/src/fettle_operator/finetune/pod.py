@@ -1,17 +1,19 @@
 """The pod template of a FineTuneJob's Jobs: the administrator's profile, hardened, with the user's typed wishes. Pure."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fettle_operator.api.scalars import quantity_value
 from fettle_operator.finetune.configuration import PROGRESS_PORT
-from fettle_operator.finetune.places import Places
+from fettle_operator.finetune.places import Places, Secrets
 from fettle_operator.resources import Manifest
 from fettle_operator.settings import Profile, Resources, Settings, Toleration
 
 __all__ = ["CONTAINER", "GPU", "Work", "gpus_of", "pod_spec"]
 
 CONTAINER = "trainer"
+FIRST = "fetch"
 GPU = "nvidia.com/gpu"
 _USER = 10001
 _HOST, _ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
@@ -49,7 +51,11 @@ class Work:
     places: Places
     run_config: str
     """Name of the ConfigMap with the run configuration."""
+    secrets: Secrets
+    """Mounted where they are needed: in the step that comes first, if there is one."""
     trains: bool
+    first: tuple[str, ...] = ()
+    """The arguments of a step that has to be done before; none when there is nothing to do."""
     grace_s: int = 30
     environment: tuple[tuple[str, str], ...] = ()
     subdomain: str | None = None
@@ -80,9 +86,10 @@ def pod_spec(spec: Manifest, profile: Profile, settings: Settings, work: Work) -
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        "initContainers": [_first(profile, work)] if work.first else [],
         "containers": [_container(spec, profile, work)],
         "volumes": [
-            *work.places.volumes(work.run_config),
+            *work.places.volumes(work.run_config, work.secrets),
             {"name": "scratch", "emptyDir": {"sizeLimit": _SCRATCH_SIZE}},
             # Processes of one pod exchange tensors through it; a container's own 64 MiB are too few.
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": profile.shared_memory}},
@@ -119,30 +126,49 @@ def _placement(profile: Profile, work: Work) -> Manifest:
 def _container(spec: Manifest, profile: Profile, work: Work) -> Manifest:
     gpus = gpus_of(spec, profile) if work.trains else 0
     environment = {**_ENVIRONMENT, **(_ON_GPU if gpus else {}), **profile.env, **dict(work.environment)}
-    ports = [{"name": "progress", "containerPort": PROGRESS_PORT}] if work.trains else []
-    container: Manifest = {
-        "name": CONTAINER,
+    secrets = () if work.first else work.secrets
+    container = _step(profile, CONTAINER, work.arguments, work.places.mounts(secrets), environment)
+    if work.trains:
+        container["resources"] = _resources(spec, profile, gpus)
+        container["ports"] = [{"name": "progress", "containerPort": PROGRESS_PORT}]
+    return container
+
+
+def _first(profile: Profile, work: Work) -> Manifest:
+    return _step(
+        profile, FIRST, work.first, work.places.mounts(work.secrets), {**_ENVIRONMENT, **profile.env}
+    )
+
+
+def _step(
+    profile: Profile,
+    name: str,
+    arguments: tuple[str, ...],
+    mounts: Sequence[Manifest],
+    environment: Mapping[str, str],
+) -> Manifest:
+    """Return a container that does one step of the trainer's, with what reading data may take."""
+    return {
+        "name": name,
         "image": profile.images.trainer,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "fettle_trainer"],
-        "args": [*work.arguments, "--termination-log", _REPORT],
-        "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
-        "ports": ports,
+        "args": [*arguments, "--termination-log", _REPORT],
+        "env": [{"name": key, "value": value} for key, value in sorted(environment.items())],
         "terminationMessagePath": _REPORT,
         "terminationMessagePolicy": "File",
-        "resources": _resources(spec, profile, gpus) if work.trains else _CHECK.model_dump(),
+        "resources": _CHECK.model_dump(),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [
-            *work.places.mounts(),
+            *mounts,
             {"name": "scratch", "mountPath": _SCRATCH},
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a path in the container
         ],
     }
-    return {key: value for key, value in container.items() if value != []}
 
 
 def _resources(spec: Manifest, profile: Profile, gpus: int) -> Manifest:

@@ -6,7 +6,7 @@ from typing import Literal
 from fettle_operator.finetune.endings import Cause
 from fettle_operator.reasons import Reason
 
-__all__ = ["HALVINGS_MAX", "POLICY", "Decision", "Policy", "Spent", "decide", "halved"]
+__all__ = ["HALVINGS_MAX", "POLICY", "Decision", "Policy", "Spent", "decide", "halved", "pausing"]
 
 HALVINGS_MAX = 3
 AttemptOutcome = Literal["Succeeded", "Stopped", "OutOfMemory", "Refused", "GateMissed", "Failed"]
@@ -34,6 +34,7 @@ POLICY: dict[Cause, Policy] = {
     Cause.DISRUPTED: Policy("Stopped", retried=True),
     Cause.STOPPED: Policy("Stopped", retried=True),
     Cause.POD_LOST: Policy("Stopped", retried=True),
+    Cause.STORAGE_FULL: Policy("Failed", retried=True, counts=True, verdict=Reason.STORAGE_FULL),
     Cause.NO_WORDS: Policy("Failed", retried=True, counts=True, verdict=Reason.RETRIES_EXHAUSTED),
     Cause.BROKEN: Policy("Failed", retried=True, counts=True, verdict=Reason.RETRIES_EXHAUSTED),
 }
@@ -77,6 +78,11 @@ def decide(cause: Cause, told: str, spent: Spent, retries: int) -> Decision:
         f"attempt {spent.failed} of {retries + 1} failed" if policy.counts else "the attempt was cut short"
     )
     return Decision(None, f"{counted}: {told}")
+
+
+def pausing(word: str) -> Reason:
+    """Return why there is a pause before the next attempt; `word` is the ended one's reason."""
+    return Reason.STORAGE_FULL if word == Reason.STORAGE_FULL else Reason.RETRYING
 
 
 def halved(micro_batch: int) -> int:
