@@ -108,8 +108,11 @@ def app_of(script: Callable[[Exchange], Awaitable[None]]) -> Any:
     return app
 
 
-async def until(holds: Callable[[], object], within_s: float = 10) -> None:
-    """Let the loop run until something holds."""
+async def until(holds: Callable[[], Any], within_s: float = 20) -> None:
+    """Let the loop run until something holds; what is asked may be a coroutine."""
     async with asyncio.timeout(within_s):
-        while not holds():  # noqa: ASYNC110 - what is waited for has no event of its own
+        while True:
+            held = holds()
+            if await held if isinstance(held, Awaitable) else held:
+                return
             await asyncio.sleep(0.002)

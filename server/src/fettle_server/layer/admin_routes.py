@@ -1,6 +1,7 @@
 """`GET` and `PUT /shadow`: the operator's side of shadow copies, for the admin port.
 
-`ShadowEndpoint` is an ASGI app: mount it at `/shadow` behind whatever asks for the token.
+`ShadowEndpoint` is an ASGI app of one path: give it `Route("/shadow", endpoint)`, behind whatever asks for the token
+(a `Mount` would send clients on to `/shadow/`).
 """
 
 from __future__ import annotations

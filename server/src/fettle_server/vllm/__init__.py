@@ -1,0 +1,1 @@
+"""Fettle's layer over vLLM, loaded by `--middleware fettle_server.vllm.middleware.FettleLayer`."""
