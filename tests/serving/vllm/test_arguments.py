@@ -10,7 +10,7 @@ import pytest
 from fettle_server.errors import InvalidSettings
 from fettle_server.vllm.arguments import VllmRuntime, arguments, environment
 from fettle_server.vllm.ranks import rank_step
-from fettle_server.vllm.settings import from_environment
+from fettle_server.vllm.settings import LayerSettings, from_environment
 
 
 def runtime(**changes: Any) -> VllmRuntime:
@@ -100,6 +100,13 @@ def test_the_layer_reads_what_the_environment_says() -> None:
     assert (read.max_lora_rank, read.max_running, read.max_waiting) == (32, 7, 0)
     assert (read.pairs_folder, read.base_digest) == (Path("/pairs"), asked.base_digest)
     assert read.extra_paths == {"/v1/embeddings"}
+
+
+def test_what_the_environment_leaves_out_has_a_default() -> None:
+    names = ("MODEL_NAME", "BASE_REVISION", "ADAPTERS_ROOT", "ADMIN_TOKEN_FILE")
+    needed = {f"FETTLE_{name}": environment(runtime())[f"FETTLE_{name}"] for name in names}
+    read = from_environment(needed)
+    assert read == LayerSettings("bot", "base-1", Path("/adapters"), Path("/token"))
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,11 @@ class _Held:
     answered: bool = False
     """Whether it has generated a token."""
 
+    @property
+    def may_leave(self) -> bool:
+        """Whether it is to go, and answers nobody."""
+        return self.state == "Draining" and not self.in_flight
+
     def shown(self) -> AdapterState:
         """Return what the operator sees."""
         return AdapterState(
@@ -107,7 +112,7 @@ class VllmAdapters:
             yield held.target
         finally:
             held.in_flight -= 1
-            if held.state == "Draining" and not held.in_flight:
+            if held.may_leave:
                 self._work()
 
     def stop(self) -> None:
@@ -150,7 +155,7 @@ class VllmAdapters:
 
     def _next(self) -> _Held | None:
         """Return what can be done now: first what makes room."""
-        unused = (held for held in self._held.values() if held.state == "Draining" and not held.in_flight)
+        unused = (held for held in self._held.values() if held.may_leave)
         if (held := next(unused, None)) is not None:
             return held
         if sum(held.loaded for held in self._held.values()) >= self._settings.max_adapters:

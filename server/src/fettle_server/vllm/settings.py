@@ -15,6 +15,9 @@ __all__ = ["PREFIX", "LayerSettings", "from_environment"]
 
 PREFIX: Final = "FETTLE_"
 
+_MAX_LORA_RANK: Final = 16
+_MAX_REQUESTS: Final = 256
+
 
 @dataclass(frozen=True, slots=True)
 class LayerSettings:
@@ -28,10 +31,10 @@ class LayerSettings:
     admin_token_file: Path
     max_adapters: int = 0
     """How many vLLM holds: `--max-cpu-loras`; 0 where it was started without LoRA."""
-    max_lora_rank: int = 16
-    max_running: int = 256
+    max_lora_rank: int = _MAX_LORA_RANK
+    max_running: int = _MAX_REQUESTS
     """`--max-num-seqs`: from here on requests wait inside of vLLM."""
-    max_waiting: int = 256
+    max_waiting: int = _MAX_REQUESTS
     """Requests beyond that; more are answered 429."""
     base_digest: str = ""
     """Of the base model; an adapter that was trained on another one is refused. Left out: not compared."""
@@ -65,10 +68,10 @@ def from_environment(environment: Mapping[str, str]) -> LayerSettings:
         base_revision=_word(environment, "BASE_REVISION"),
         adapters_root=Path(_word(environment, "ADAPTERS_ROOT")),
         admin_token_file=Path(_word(environment, "ADMIN_TOKEN_FILE")),
-        max_adapters=_number(environment, "MAX_ADAPTERS", LayerSettings.max_adapters, least=0),
-        max_lora_rank=_number(environment, "MAX_LORA_RANK", LayerSettings.max_lora_rank, least=1),
-        max_running=_number(environment, "MAX_RUNNING", LayerSettings.max_running, least=1),
-        max_waiting=_number(environment, "MAX_WAITING", LayerSettings.max_waiting, least=0),
+        max_adapters=_number(environment, "MAX_ADAPTERS", 0, least=0),
+        max_lora_rank=_number(environment, "MAX_LORA_RANK", _MAX_LORA_RANK, least=1),
+        max_running=_number(environment, "MAX_RUNNING", _MAX_REQUESTS, least=1),
+        max_waiting=_number(environment, "MAX_WAITING", _MAX_REQUESTS, least=0),
         base_digest=environment.get(f"{PREFIX}BASE_DIGEST", ""),
         pairs_folder=Path(pairs) if pairs else None,
         extra_paths=_paths(environment),
