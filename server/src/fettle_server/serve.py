@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -21,9 +22,11 @@ from fettle_server.layer.surroundings import EngineNames
 from fettle_server.ports import listening
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from fettle_server.settings import ServerSettings
 
-__all__ = ["run"]
+__all__ = ["Opened", "opened", "run", "start", "stop"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -34,7 +37,18 @@ def run(settings: ServerSettings) -> None:
         runner.run(_serve(settings))
 
 
-async def _serve(settings: ServerSettings) -> None:
+@dataclass(frozen=True)
+class Opened:
+    """What listens, and on which ports."""
+
+    serving: Serving
+    port: int
+    admin_port: int | None
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: ServerSettings) -> AsyncIterator[Opened]:
+    """Listen on both ports for an engine that is still to be started; on leaving, let begun answers end."""
     engine = Engine(settings.engine)
     serving = Serving(engine)
     layer = around_engine(
@@ -43,37 +57,52 @@ async def _serve(settings: ServerSettings) -> None:
         EngineNames(settings.names.alias, settings.names.base, settings.engine.max_adapters),
         pairs_folder=settings.pairs_folder,
     )
-    stop = _stop_signal()
     async with contextlib.AsyncExitStack() as ports:
-        await ports.enter_async_context(listening("public", RequestLog(layer), settings.host, settings.port))
+        port = await ports.enter_async_context(
+            listening("public", RequestLog(layer), settings.host, settings.port)
+        )
+        admin_port = None
         if settings.admin_token_file is not None:
             shadow = ShadowEndpoint(layer.shadow)
             admin = admin_app(serving, settings.names, settings.engine.adapters_root, shadow)
             guarded = RequestLog(BearerToken(admin, settings.admin_token_file))
-            await ports.enter_async_context(listening("admin", guarded, settings.host, settings.admin_port))
-        await _work(serving, settings, stop)
-        serving.stopping = True
-        _log.info("stopping: running answers have %g s", settings.drain_s)
-        await engine.stop(settings.drain_s)
+            admin_port = await ports.enter_async_context(
+                listening("admin", guarded, settings.host, settings.admin_port)
+            )
+        yield Opened(serving, port, admin_port)
 
 
-async def _work(serving: Serving, settings: ServerSettings, stop: asyncio.Event) -> None:
-    """Load the model and serve until the signal, which may come before the model is there."""
-    starting = asyncio.create_task(_start(serving, settings))
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-    if not stopping.done():
-        starting.result()
-    await stopping
-    starting.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await starting
-
-
-async def _start(serving: Serving, settings: ServerSettings) -> None:
+async def start(serving: Serving, settings: ServerSettings) -> None:
+    """Load the model and begin to load the adapters."""
     await serving.engine.start()
     await serving.engine.apply(settings.adapters)
     serving.started = True
+
+
+async def stop(serving: Serving, drain_s: float) -> None:
+    """Take no new requests, and let the running ones end."""
+    serving.stopping = True
+    _log.info("stopping: running answers have %g s", drain_s)
+    await serving.engine.stop(drain_s)
+
+
+async def _serve(settings: ServerSettings) -> None:
+    told = _stop_signal()
+    async with opened(settings) as server:
+        await _start_unless(told, server.serving, settings)
+        await told.wait()
+        await stop(server.serving, settings.drain_s)
+
+
+async def _start_unless(told: asyncio.Event, serving: Serving, settings: ServerSettings) -> None:
+    """Load the model, or stop waiting for it when the signal comes first."""
+    starting = asyncio.create_task(start(serving, settings))
+    stopping = asyncio.create_task(told.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        starting.result()
+    for task in (starting, stopping):
+        task.cancel()
 
 
 def _stop_signal() -> asyncio.Event:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,6 +16,8 @@ from fettle_server.api.request_log import RequestLog
 from fettle_server.api.serving import Serving
 from fettle_server.app import public_app
 from fettle_server.ports import listening
+from fettle_server.settings import load_settings
+from running_server import Server, running
 
 Client = AbstractAsyncContextManager[httpx.AsyncClient]
 
@@ -51,3 +54,31 @@ def ask() -> Callable[..., httpx.AsyncClient]:
         return httpx.AsyncClient(transport=transport, base_url="http://app", timeout=30)
 
     return asking
+
+
+@pytest.fixture(scope="session")
+def server(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a server of a tiny model with two adapters, warm-1 and cold-1."""
+    from server_releases import release  # noqa: PLC0415
+
+    root = tmp_path_factory.mktemp("adapters")
+    base = tiny("qwen3")
+    releases = {name: release(base, root, name, seed=seed) for seed, name in enumerate(("warm", "cold"), 1)}
+    token_file = root / "token"
+    token_file.write_text("0123456789abcdef\n")
+    arguments = [
+        f"--base={base}", f"--adapters-root={root}", "--model-name=tiny", "--port=0", "--admin-port=0",
+        f"--admin-token-file={token_file}", "--max-running=8", "--max-waiting=32", "--threads=1",
+    ]  # fmt: skip
+    with running(load_settings(arguments, {})) as opened:
+        found = Server(
+            f"http://127.0.0.1:{opened.port}",
+            f"http://127.0.0.1:{opened.admin_port}",
+            token_file.read_text().strip(),
+            root,
+            releases,
+            opened.serving,
+        )
+        assert found.put("warm-1", "cold-1").status_code == 200
+        found.settled()
+        yield found

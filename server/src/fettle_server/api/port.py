@@ -46,6 +46,9 @@ class ServingEngine(Protocol):
     async def start(self) -> None:
         """Load the base model; until then nothing else but `healthy` and `ready` may be asked."""
 
+    async def stop(self, drain_s: float) -> None:
+        """Refuse new work, end what runs within so many seconds, then cut it."""
+
     async def apply(self, wanted: Sequence[AdapterSpec]) -> list[AdapterState]:
         """Take the full list of what is to be served; loading goes on afterwards."""
 
