@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from starlette.applications import Starlette
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from fettle_server.api.adapters import WantedAdapters, report, specs
 from fettle_server.api.body import BodyLimits, read_json
@@ -51,7 +51,8 @@ def admin_app(serving: Serving, names: Names, adapters_root: Path, shadow: App) 
             Route("/adapters", put_adapters, methods=["PUT"]),
             Route("/adapters", get_adapters, methods=["GET"]),
             Route("/version", version),
-            Mount("/shadow", app=shadow),
+            # A Mount would send clients on to /shadow/.
+            Route("/shadow", shadow),
         ],
         exception_handlers=refusing(),
     )
