@@ -34,28 +34,27 @@ _LIBRARIES: Final = ("torch", "transformers", "peft", "starlette", "uvicorn")
 def admin_app(serving: Serving, names: Names, adapters_root: Path, shadow: App) -> Starlette:
     """Return the paths of the operator; `shadow` answers what lies at /shadow."""
 
-    async def put_adapters(request: Request) -> App:
-        wanted = validated(WantedAdapters, await read_json(request.scope, request.receive, BodyLimits()))
-        await serving.running.apply(specs(wanted, adapters_root, names.reserved))
-        return await get_adapters(request)
-
-    async def get_adapters(_request: Request) -> App:
-        return json_response(report(names.base, serving.running.adapters(), ready=serving.ready).model_dump())
+    async def adapters(request: Request) -> App:
+        if request.method == "PUT":
+            wanted = validated(WantedAdapters, await read_json(request.scope, request.receive, BodyLimits()))
+            await serving.running.apply(specs(wanted, adapters_root, names.reserved))
+        states = serving.running.adapters()
+        return json_response(report(names.base, states, ready=serving.ready).model_dump())
 
     async def version(_request: Request) -> App:
         versions = {name: metadata.version(name) for name in _LIBRARIES}
         return json_response({"model": names.alias, "base": names.base, "versions": versions})
 
-    return Starlette(
+    app = Starlette(
         routes=[
-            Route("/adapters", put_adapters, methods=["PUT"]),
-            Route("/adapters", get_adapters, methods=["GET"]),
+            Route("/adapters", adapters, methods=["GET", "PUT"]),
             Route("/version", version),
-            # A Mount would send clients on to /shadow/.
             Route("/shadow", shadow),
         ],
         exception_handlers=refusing(),
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 class BearerToken:
