@@ -1,13 +1,15 @@
 """What many FineTuneJobs cost the operator: a burst of them against a real API server, with a stub for the nodes.
 
-`PYTHONPATH=.:tests/support:operator/src:trainer/src .venv/bin/python benchmarks/operator/run.py [JOBS]`. It starts etcd and
-kube-apiserver by itself. The request counts are gates of tests/integration/test_finetune_faults.py; times are printed here.
+`PYTHONPATH=.:tests/support:operator/src:trainer/src .venv/bin/python benchmarks/operator/run.py [JOBS] [--profile FILE]`. It starts
+etcd and kube-apiserver by itself. The request counts are gates of tests/integration/test_finetune_faults.py; times are
+printed here. `--profile` measures the burst under cProfile, which slows it down, and keeps what pstats reads.
 """
 
 # ruff: noqa: INP001, T201 - a program for people, no package
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -40,11 +42,16 @@ _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 def main() -> int:
     """Measure and print."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("jobs", nargs="?", type=int, default=1000, metavar="JOBS")
+    parser.add_argument("--profile", type=Path, metavar="FILE")
+    flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, api_server(Path(folder)) as server:
         install(server)
         with staged(server, NAMESPACE, Path(folder), lives("good"), resync_s=300.0) as stage:
-            measure(stage, count)
+            profiler = ("-m", "cProfile", "-o", str(flags.profile.absolute())) if flags.profile else ()
+            stage.operator.interpreter = (sys.executable, *profiler)
+            measure(stage, flags.jobs)
     return 0
 
 

@@ -1,10 +1,9 @@
-"""A real operator process, as the image starts it."""
+"""A real operator process."""
 
 import os
 import signal
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,10 +11,12 @@ from typing import Any
 
 import yaml
 
+from faults.warm import WarmProcess
+
 __all__ = ["OperatorProcess", "configuration"]
 
 _REPOSITORY = Path(__file__).parents[3]
-_SOURCES = ("operator/src", "trainer/src")
+_PYTHON_PATH = os.pathsep.join(str(_REPOSITORY / each) for each in ("operator/src", "trainer/src"))
 
 
 _PROFILE = {
@@ -46,7 +47,9 @@ class OperatorProcess:
         folder.mkdir(parents=True, exist_ok=True)
         self._config = folder / "config.yaml"
         self._config.write_text(yaml.safe_dump(config))
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | WarmProcess | None = None
+        self.interpreter: tuple[str, ...] = ()
+        """What runs the operator where it is not forked off a warm process: to measure it, for example."""
         self.log_path = folder / "operator.log"
         self.probes_port = 0
         self.metrics_port = 0
@@ -54,17 +57,18 @@ class OperatorProcess:
     def start(self) -> None:
         """Start a process."""
         self.probes_port, self.metrics_port = _free_port(), _free_port()
+        self.log_path.touch()
+        arguments = [
+            *("--config", str(self._config), "--kubeconfig", str(self._kubeconfig)),
+            *("--probes-port", str(self.probes_port), "--metrics-port", str(self.metrics_port)),
+        ]
+        if not self.interpreter:
+            self._process = WarmProcess(arguments, self.log_path, _PYTHON_PATH)
+            return
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "fettle_operator"),
-                    *("--config", str(self._config), "--kubeconfig", str(self._kubeconfig)),
-                    *("--probes-port", str(self.probes_port), "--metrics-port", str(self.metrics_port)),
-                ],
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(str(_REPOSITORY / each) for each in _SOURCES),
-                },
+                [*self.interpreter, "-m", "fettle_operator", *arguments],
+                env={**os.environ, "PYTHONPATH": _PYTHON_PATH},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
