@@ -26,10 +26,12 @@ _SERVED: Final = frozenset(
 )
 _WITHOUT_EFFECT: Final = frozenset(
     {"auto_mapping", "base_model_name_or_path", "exclude_modules", "inference_mode", "init_lora_weights"}
-    | {"layers_pattern", "layers_to_transform", "lora_dropout", "megatron_core", "peft_type", "peft_version"}
+    | {"layers_pattern", "layers_to_transform", "lora_dropout", "peft_type", "peft_version"}
     | {"revision", "runtime_config", "target_modules", "task_type"}
 )
 """What matters in training only, and what the names of the tensors tell more exactly."""
+_DEFAULTS: Final[Mapping[str, Any]] = LoraConfig().to_dict()
+"""PEFT writes every setting it knows, most of them at these values."""
 _PREFIX: Final = "base_model.model."
 _TENSOR: Final = re.compile(r"(.+?)(?:\.base_layer)?\.lora_(?:embedding_)?[AB](?:\.weight)?")
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.]+")
@@ -44,7 +46,7 @@ def served_config(document: Mapping[str, Any], tensors: Iterable[str]) -> LoraCo
             f"share. {MERGE}",
         )
     others = document.keys() - _SERVED - _WITHOUT_EFFECT - {"bias"}
-    used = sorted(name for name in others if document[name])
+    used = sorted(name for name in others if document[name] and document[name] != _DEFAULTS.get(name))
     if used:
         raise RefusedAdapterError(
             Reason.SETTING_UNSUPPORTED,

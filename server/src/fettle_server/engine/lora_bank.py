@@ -8,7 +8,6 @@ a batch of one adapter, or of none, runs as PEFT runs it alone.
 from __future__ import annotations
 
 import gc
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,7 +38,7 @@ class LoraBank:
         self._rows: list[str] | None = None
 
     def add(self, name: str, config: LoraConfig, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Put an adapter into the model, or raise and leave the model as it was."""
+        """Put an adapter into the model, or raise and leave the model as it was; a name is used once only."""
         try:
             self._add(name, config, tensors)
         except BaseException:
@@ -47,13 +46,15 @@ class LoraBank:
             raise
 
     def drop(self, name: str) -> None:
-        """Take an adapter out and give its memory back."""
-        if self._peft is None or name not in self._peft.peft_config:
-            return
-        self._activate(())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # which adapter PEFT takes as active next is not its choice here
-            self._peft.delete_adapter(name)
+        """Take an adapter out, also one that came in by half, and give its memory back."""
+        others = [] if self._peft is None else [other for other in self._peft.peft_config if other != name]
+        if others:
+            self._forget(name)
+            # PEFT wants an active adapter at all times; with none it could not take in the next one.
+            self._peft.base_model.set_adapter(others[0], inference_mode=True)
+        else:
+            self._unwrap()
+            self._peft = None
         self._collect_modules()
         self._activate((), always=True)
         gc.collect()
@@ -89,6 +90,25 @@ class LoraBank:
         self._peft.eval().requires_grad_(False)
         self._collect_modules()
         self._activate((), always=True)
+
+    def _forget(self, name: str) -> None:
+        # PEFT's own delete_adapter refuses a name that it has forgotten after half an addition.
+        self._peft.peft_config.pop(name, None)
+        for module in self._causal.modules():
+            if isinstance(module, LoraLayer):
+                module.set_adapter([], inference_mode=True)
+                module.delete_adapter(name)
+            elif isinstance(module, AuxiliaryTrainingWrapper):
+                module.set_adapter([], inference_mode=True)
+                module.delete_adapter(name, None)
+
+    def _unwrap(self) -> None:
+        """Put the base model's own modules back where PEFT has wrapped them."""
+        for path, module in tuple(self._causal.named_modules()):
+            if isinstance(module, LoraLayer):
+                self._causal.set_submodule(path, module.get_base_layer())
+            elif isinstance(module, AuxiliaryTrainingWrapper):
+                self._causal.set_submodule(path, module.original_module)
 
     def _collect_modules(self) -> None:
         """Find the modules that adapters live in; each gets its hook once."""
