@@ -1,4 +1,5 @@
-"""An app that behaves as vLLM's API server does, as far as the layer in it can tell. Checked against vLLM's source.
+"""An app that behaves as vLLM's API server does, as far as the layer in it can tell. Checked against the source of
+vLLM 0.33.
 
 What it answers shows what it was asked: the name of the LoRA (or of the base), the chat template in use and the stop
 tokens. Paths that must not be public answer 200, so that a test sees when one is reached.
@@ -37,6 +38,8 @@ class StandIn:
     mute: set[str] = field(default_factory=set)
     """Folders of adapters that load and then fail to answer."""
     asked: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """Of the requests in `asked`."""
     calls: list[str] = field(default_factory=list)
     running: int = 0
     go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -99,6 +102,7 @@ class StandIn:
         held: StandIn = request.app.state.held  # as vLLM's handlers find theirs
         asked = await request.json()
         held.asked.append(asked)
+        held.headers.append(dict(request.headers))
         name = asked.get("model") or held.base
         if name != held.base and name not in held.loras:
             return _error(404, f"The model `{name}` does not exist.", "NotFoundError")

@@ -65,6 +65,11 @@ def test_usage_reaches_a_client_that_asked_for_it_and_no_other() -> None:
     assert b'"usage"' not in EventStream(other, RequestFacts()).feed(counted, last=True)
 
 
+def test_stream_options_that_make_no_sense_are_vllms_to_refuse() -> None:
+    assert json.loads(asked({"stream": True, "stream_options": "usage"}).body)["stream_options"] == "usage"
+    assert "stream_options" not in json.loads(asked({"stream": False}).body)
+
+
 def test_an_error_in_a_stream_is_an_answer_that_failed() -> None:
     facts = RequestFacts()
     said = EventStream(asked({"stream": True}), facts).feed(
@@ -110,6 +115,7 @@ def test_shadow_copies_come_after_users() -> None:
         {"priority": -5},
         {"request_id": "chatcmpl-of-somebody"},
         {"kv_transfer_params": {"remote_host": "evil"}},
+        {"mm_payload": {"path": "/etc"}},
     ],
 )
 def test_what_the_server_decides_is_not_the_clients(document: dict[str, Any]) -> None:

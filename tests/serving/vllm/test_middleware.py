@@ -200,6 +200,24 @@ async def test_a_shadow_answers_with_the_lowest_priority_and_its_own_id(running:
     assert answer.choices[0].message.content.startswith("bot says")
 
 
+async def test_headers_that_vllm_would_obey_stop_at_the_layer(running: Any) -> None:
+    sent = {
+        "X-Vllm-Priority": "-9",
+        "X-data-parallel-rank": "1",
+        "Accept-Encoding": "gzip",
+        "X-Request-Id": "7f3a",
+    }
+    answer = await running.openai.chat.completions.create(model="bot", messages=HELLO, extra_headers=sent)
+    assert answer.id == "chatcmpl-7f3a"
+    assert set(running.vllm.headers[-1]) == {
+        "host",
+        "content-type",
+        "content-length",
+        "user-agent",
+        "x-request-id",
+    }
+
+
 async def test_errors_of_vllm_reach_the_client_without_inner_names(running: Any) -> None:
     await running.put(running.adapter("rev-a"))
     await running.settled(rev_a="Ready")

@@ -29,6 +29,10 @@ __all__ = ["Answering"]
 
 _RETRY_AFTER_S: Final = 2
 _LIMITS: Final = BodyLimits()
+_HEADERS_FOR_VLLM: Final = frozenset(
+    {b"host", b"content-type", b"user-agent", b"x-request-id", b"traceparent", b"tracestate"}
+)
+"""Others of vLLM's own would choose priority, rank or session; a compressed answer could not be read on its way."""
 
 
 class Answering:
@@ -104,14 +108,15 @@ def _model(path: str, document: dict[str, object]) -> str | None:
 
 
 def _scope_to_vllm(scope: Scope, asked: Asked) -> Scope:
-    headers = [
-        (name, value)
-        for name, value in scope["headers"]
-        # Compressed answers could not be read on their way; the length is another one now.
-        if name not in {b"content-length", b"transfer-encoding", b"accept-encoding"}
-    ]
+    headers = [(name, value) for name, value in scope["headers"] if name in _HEADERS_FOR_VLLM]
     headers.append((b"content-length", str(len(asked.body)).encode()))
-    return {**scope, "headers": headers, "path": asked.path, "raw_path": asked.path.encode()}
+    return {
+        **scope,
+        "headers": headers,
+        "path": asked.path,
+        "raw_path": asked.path.encode(),
+        "query_string": b"",
+    }
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -20,8 +20,18 @@ __all__ = ["SCORE", "Asked", "rewritten"]
 SCORE: Final = "/score"
 _CHAT: Final = "/v1/chat/completions"
 
-_OURS: Final = ("request_id", "priority", "chat_template", "kv_transfer_params", "ec_transfer_params")
-"""Fields of vLLM's own that are the server's to set: they choose ids, order, templates and peers."""
+_OURS: Final = (
+    "chat_template",
+    "ec_transfer_params",
+    "kv_transfer_params",
+    "media_io_kwargs",
+    "mm_payload",
+    "mm_processor_kwargs",
+    "priority",
+    "request_id",
+    "vllm_xargs",
+)
+"""Fields of vLLM's own that are the server's to set: ids, order, templates, peers and what its plugins obey."""
 _SHADOW_PRIORITY: Final = 1
 """Any number above the users' 0."""
 
@@ -52,11 +62,11 @@ def rewritten(
     name = alias if target is None else target.lora_name
     stream = document.get("stream") is True
     options = document.get("stream_options")
-    given = options if isinstance(options, dict) else {}
+    given: dict[str, Any] = options if isinstance(options, dict) else {}
     changed = {**document, "model": name}
     if shadow:
         changed["priority"] = _SHADOW_PRIORITY
-    if stream:
+    if stream and isinstance(options, dict | None):
         changed["stream_options"] = _with_usage(given)
     if target is not None:
         _speak_as(target, changed, path)
