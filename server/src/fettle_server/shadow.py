@@ -102,7 +102,7 @@ class Shadow:
         self._count = count
         self._pairs = pairs
         self._chance = chance
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], asyncio.Event] = {}
         self._keeping: set[asyncio.Task[None]] = set()
         self.settings = ShadowSettings()
         self.outcomes: dict[Outcome, int] = {"answered": 0, "dropped": 0, "failed": 0}
@@ -118,9 +118,9 @@ class Shadow:
         self.settings = settings
 
     def give_way(self) -> None:
-        """End all copies that are running."""
-        for task in self._running:
-            task.cancel()
+        """End all copies that are running, as a client ends its request: apps know how to stop then."""
+        for hung_up in self._running.values():
+            hung_up.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and let a copy follow where one is wanted."""
@@ -187,17 +187,15 @@ class Shadow:
         elif len(self._running) >= self.settings.max_running or self._busy():
             self._ended(revision, "dropped")
         else:
-            task = asyncio.create_task(self._follow(main, revision), name="shadow copy")
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            hung_up = asyncio.Event()
+            task = asyncio.create_task(self._follow(main, revision, hung_up), name="shadow copy")
+            self._running[task] = hung_up
+            task.add_done_callback(self._running.pop)
 
-    async def _follow(self, main: _Main, revision: str) -> None:
+    async def _follow(self, main: _Main, revision: str, hung_up: asyncio.Event) -> None:
         scope = _scope_of_copy(main.scope, revision)
-        outcome: Outcome = "dropped"
-        try:
-            outcome = await _answered(self._app, scope, bytes(main.body))
-        finally:
-            self._ended(revision, outcome)
+        outcome = await _answered(self._app, scope, bytes(main.body), hung_up)
+        self._ended(revision, outcome)
         wanted = self.settings.pairs
         if outcome == "answered" and wanted is not None and self._chance() * 100 < wanted.sample_percent:
             # A task of its own: a long main answer must not take the place of another copy.
@@ -220,31 +218,32 @@ class Shadow:
         self._count(revision, outcome)
 
 
-async def _answered(app: App, scope: Scope, body: bytes) -> Outcome:
+async def _answered(app: App, scope: Scope, body: bytes, hung_up: asyncio.Event) -> Outcome:
     """Send a copy through the app and throw its answer away."""
     status = 0
-    sent = False
+    complete = sent = False
 
     async def receive() -> Message:
         nonlocal sent
         if sent:
-            await asyncio.Event().wait()  # nobody hangs up: a copy is ended by cancelling it
+            await hung_up.wait()
+            return {"type": "http.disconnect"}
         sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Message) -> None:
-        nonlocal status
+        nonlocal status, complete
         if message["type"] == "http.response.start":
             status = message["status"]
+        else:
+            complete = not message.get("more_body", False)
 
     # What an app raises has been logged by it, and belongs to no user.
     with contextlib.suppress(Exception):
         await app(scope, receive, send)
-        if status in _BUSY_STATUSES:
-            return "dropped"
-        if status == 200 and not facts_of(scope).failed:
-            return "answered"
-    return "failed"
+    if hung_up.is_set() or status in _BUSY_STATUSES:
+        return "dropped"
+    return "answered" if complete and status == 200 and not facts_of(scope).failed else "failed"
 
 
 def _scope_of_copy(scope: Scope, revision: str) -> dict[str, Any]:

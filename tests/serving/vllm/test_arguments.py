@@ -45,8 +45,8 @@ def test_the_whole_line_for_a_pool_of_adapters() -> None:
     assert " ".join(words) == (
         "/models/base --served-model-name bot --host 0.0.0.0 --port 8000 "
         "--middleware fettle_server.vllm.middleware.FettleLayer --dtype bfloat16 --load-format safetensors "
-        "--max-num-seqs 256 --tensor-parallel-size 2 --scheduling-policy priority --trust-request-chat-template "
-        "--disable-fastapi-docs --max-model-len 4096 --gpu-memory-utilization 0.9 "
+        "--max-num-seqs 256 --tensor-parallel-size 2 --shutdown-timeout 30 --scheduling-policy priority "
+        "--trust-request-chat-template --disable-fastapi-docs --max-model-len 4096 --gpu-memory-utilization 0.9 "
         "--enable-lora --max-lora-rank 32 --max-loras 8 --max-cpu-loras 16"
     )
 

@@ -42,6 +42,8 @@ class VllmRuntime:
     max_lora_rank: int = 16
     max_concurrent_requests: int = 256
     max_queued_requests: int = 256
+    drain_seconds: int = 30
+    """What running answers have when the pod is told to end; the pod's grace period must be longer."""
     gpu_memory_fraction: float | None = None
     tensor_parallel: int = 1
     base_digest: str = ""
@@ -65,6 +67,7 @@ def arguments(runtime: VllmRuntime) -> list[str]:
         *("--load-format", "safetensors"),
         *("--max-num-seqs", str(runtime.max_concurrent_requests)),
         *("--tensor-parallel-size", str(runtime.tensor_parallel)),
+        *("--shutdown-timeout", str(runtime.drain_seconds)),
         # Shadow copies come last.
         *("--scheduling-policy", "priority"),
         # The layer puts each adapter's own template into the request, and lets no client do so.
@@ -120,6 +123,7 @@ def _problems(runtime: VllmRuntime) -> Iterator[str]:
         ("maxConcurrentRequests", runtime.max_concurrent_requests, 1),
         ("maxQueuedRequests", runtime.max_queued_requests, 0),
         ("tensorParallel", runtime.tensor_parallel, 1),
+        ("drainSeconds", runtime.drain_seconds, 0),
     ):
         if value is not None and value < least:
             yield f"{field} is {value}; it must be {least} or more."
