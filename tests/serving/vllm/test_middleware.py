@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from typing import Any
 
 import openai
@@ -256,3 +258,15 @@ async def test_wrong_settings_keep_the_server_from_starting(monkeypatch: pytest.
     await layer({"type": "lifespan"}, receive, send)
     assert sent[0]["type"] == "lifespan.startup.failed"
     assert sent[0]["message"].startswith("FETTLE_MODEL_NAME is not set")
+
+
+def test_the_layer_brings_no_model_stack_of_its_own() -> None:
+    code = (
+        "import sys; import fettle_server.vllm.middleware, fettle_server.layer.stack; "
+        "print([name for name in ('torch', 'transformers', 'peft', 'safetensors', 'uvicorn') if name in sys.modules])"
+    )
+    python = [sys.executable, "-c", code]
+    found = subprocess.run(
+        python, capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
+    )
+    assert found.stdout.strip() == "[]"
