@@ -60,13 +60,21 @@ print("RESULT" + json.dumps({
 WANTED: dict[str, list[str]] = {
     "operator": ["fettle_operator", "kopf", "fettle_trainer.config", "aiohttp", "pydantic"],
     "router": ["fettle_router", "pydantic", "yaml"],
-    "server": ["fettle_server", "torch", "transformers", "peft", "starlette", "uvicorn"],
+    "server": [
+        "fettle_server",
+        "torch",
+        "transformers",
+        "peft",
+        "fettle_server.serve",
+        "uvloop",
+        "httptools",
+    ],
     "trainer": ["fettle_trainer", "torch", "transformers", "peft", "deepspeed", "bitsandbytes", "accelerate"],
 }
 UNWANTED: dict[str, list[str]] = {
     "operator": ["torch", "transformers", "kubernetes", "fettle_server", "pip", "uv"],
     "router": ["torch", "fettle_operator", "fettle_trainer", "pip", "uv"],
-    "server": ["deepspeed", "kopf", "fettle_trainer", "pip"],
+    "server": ["deepspeed", "kopf", "fettle_trainer.train", "fettle_trainer.data", "pip"],
     "trainer": ["kopf", "kubernetes", "fettle_operator", "pip"],
 }
 PROGRAMS = {"router": ["haproxy"], "trainer": ["g++", "ninja"]}

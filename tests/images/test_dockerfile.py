@@ -1,5 +1,10 @@
 """What an image is made of is read from its Dockerfile, so nobody keeps a second list."""
 
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,14 +56,37 @@ def test_every_source_of_an_image_exists_and_passes_the_dockerignore(image: Imag
     [
         ("operator", {"fettle_operator", "fettle_trainer"}),
         ("trainer", {"fettle_trainer"}),
-        ("server", {"fettle_server"}),
+        ("server", {"fettle_server", "fettle_trainer"}),
         ("router", {"fettle_router"}),
     ],
 )
 def test_an_image_holds_the_packages_of_its_part_only(image: str, packages: set[str]) -> None:
     file = next(entry.dockerfile for entry in IMAGES if entry.name == image)
     sources = dockerfile.sources((ROOT / file).read_text(), image)
-    assert {Path(source).name for source in sources if "/src/" in source} == packages
+    assert {source.split("/")[2] for source in sources if "/src/" in source} == packages
+
+
+def test_what_the_servers_image_holds_of_the_trainer_needs_nothing_else_of_it(tmp_path: Path) -> None:
+    text = (ROOT / "Dockerfile.trainer").read_text()
+    taken = [source for source in dockerfile.sources(text, "server") if source.startswith("trainer/")]
+    for source in taken:
+        path = tmp_path / source.removeprefix("trainer/src/")
+        path.parent.mkdir(exist_ok=True)
+        (shutil.copytree if (ROOT / source).is_dir() else shutil.copy)(ROOT / source, path)
+    used = {
+        name
+        for file in (ROOT / "server/src").rglob("*.py")
+        for name in re.findall(r"^(?:from|import) (fettle_trainer[\w.]*)", file.read_text(), re.MULTILINE)
+    }
+    assert "fettle_trainer.adapter.verify" in used
+    script = (
+        "import importlib, pkgutil, sys, fettle_trainer\n"
+        "found = pkgutil.walk_packages(fettle_trainer.__path__, 'fettle_trainer.')\n"
+        "for name in [*sys.argv[1:], *(module.name for module in found)]:\n"
+        "    importlib.import_module(name)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script, *used], env=environment, check=True)
 
 
 def test_the_stages_that_the_dockerfiles_share_are_word_for_word_the_same() -> None:
