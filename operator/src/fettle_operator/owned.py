@@ -5,17 +5,14 @@ from datetime import datetime
 from fettle_operator.cluster.port import Cluster
 from fettle_operator.drift import holds
 from fettle_operator.errors import AlreadyExists, Conflict, NameConflict
-from fettle_operator.jobs import Attempt, is_waiting
 from fettle_operator.labels import TEMPLATE_HASH
 from fettle_operator.ownership import is_owned_by
-from fettle_operator.pods import Obstacle, obstacle_of, refusal_of
-from fettle_operator.resources import EVENTS, JOBS, ApiResource, Manifest, ref_of
+from fettle_operator.resources import JOBS, ApiResource, Manifest, ref_of
 
-__all__ = ["LOOK_S", "age_s", "create", "look_again_s", "obstacle_of_attempt", "repair_job"]
+__all__ = ["LOOK_S", "age_s", "create", "repair_job"]
 
 LOOK_S = 5.0
-_LOOK_AT_LEAST_EVERY_S = 60.0
-"""Causes that no watch of ours tells of (a claim, an event) are looked for: often at first, then less so."""
+"""How often something is looked at that nobody may tell of."""
 
 
 async def create(cluster: Cluster, resource: ApiResource, manifest: Manifest, owner: Manifest) -> None:
@@ -43,28 +40,6 @@ async def repair_job(cluster: Cluster, resource: ApiResource, job: Manifest, liv
     ours = {"metadata": {"labels": job["metadata"]["labels"]}, "spec": job["spec"]}
     if not holds(ours, live):
         await cluster.apply(resource, job, live)
-
-
-async def obstacle_of_attempt(cluster: Cluster, attempt: Attempt, now: datetime) -> Obstacle | None:
-    """Return what the attempt waits for; events are read only when no pod tells by itself."""
-    for pod in attempt.pods:
-        if known := obstacle_of(pod):
-            return known
-    pending = next((pod for pod in attempt.pods if is_waiting(pod)), None)
-    if (attempt.pods and pending is None) or age_s(pending or attempt.job, now) < LOOK_S:
-        return None
-    regarding = pending or attempt.job
-    events = await cluster.list(
-        EVENTS,
-        attempt.job["metadata"]["namespace"],
-        fields={"involvedObject.uid": regarding["metadata"]["uid"]},
-    )
-    return obstacle_of(pending, events) if pending else refusal_of(events)
-
-
-def look_again_s(waiting: Manifest, now: datetime) -> float:
-    """Return the pause before the next look at something that waits: a thousand that wait long must cost little."""
-    return min(max(LOOK_S, age_s(waiting, now) / 2), _LOOK_AT_LEAST_EVERY_S)
 
 
 def age_s(manifest: Manifest, now: datetime) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fettle_operator.reasons import Reason
 from fettle_operator.resources import Manifest
 
-__all__ = ["Obstacle", "Termination", "obstacle_of", "refusal_of", "termination_of"]
+__all__ = ["TELLING_EVENTS", "Obstacle", "Termination", "obstacle_of", "refusal_of", "termination_of"]
 
 _PULL = frozenset(
     {"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable"}
@@ -14,6 +14,9 @@ _PULL = frozenset(
 _CREATE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _MOUNT_EVENTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
 _NODE_EVENTS = frozenset({"FailedCreatePodSandBox"})
+_NO_POD = "FailedCreate"
+TELLING_EVENTS = _MOUNT_EVENTS | _NODE_EVENTS | {_NO_POD}
+"""The reasons of the events that tell why something does not run; all of them are warnings."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def obstacle_of(pod: Manifest, events: Iterable[Manifest] = ()) -> Obstacle | No
 
 def refusal_of(events: Sequence[Manifest]) -> Obstacle | None:
     """Return why a controller could not create a pod, from the controller's events (FailedCreate)."""
-    failures = [event for event in events if event.get("reason") == "FailedCreate"]
+    failures = [event for event in events if event.get("reason") == _NO_POD]
     if not failures:
         return None
     message = max(failures, key=_when).get("message", "")

@@ -21,7 +21,8 @@ from fettle_operator.cluster.port import Cluster
 from fettle_operator.engine.report import Report
 from fettle_operator.jobs import Attempt, attempts_of, is_waiting
 from fettle_operator.labels import IN_USE_FINALIZER, OWNER_UID
-from fettle_operator.owned import create, look_again_s, obstacle_of_attempt, repair_job
+from fettle_operator.lookout import Lookout
+from fettle_operator.owned import create, repair_job
 from fettle_operator.ownership import controller_of
 from fettle_operator.pods import Obstacle
 from fettle_operator.reasons import Reason
@@ -41,6 +42,7 @@ class AdapterController:
         self._cluster = cluster
         self._settings = settings
         self._usage = usage
+        self._lookout = Lookout(cluster)
 
     async def reconcile(self, live: Manifest, now: datetime) -> Report:
         """Bring one Adapter forward and report on it."""
@@ -73,7 +75,7 @@ class AdapterController:
         latest = attempts[-1] if attempts else None
         # Once there is a pod, the scheduler tells of a missing claim.
         if latest is None and (obstacle := await self._missing_claim(live)):
-            return assess.waiting(obstacle, users, look_again_s(live, now))
+            return assess.waiting(obstacle, users, self._lookout.again_in_s(live, now))
         finding = finding_of(latest) if latest else None
         if latest is None or finding is None:
             return await self._attempt(live, latest, users, now)
@@ -117,8 +119,8 @@ class AdapterController:
             await create(self._cluster, JOBS, job, live)
             return assess.verifying(users)
         await repair_job(self._cluster, JOBS, job, latest.job)
-        look_in_s = None if _runs(latest) else look_again_s(latest.job, now)
-        if obstacle := await obstacle_of_attempt(self._cluster, latest, now):
+        look_in_s = None if _runs(latest) else self._lookout.again_in_s(latest.job, now)
+        if obstacle := await self._lookout.obstacle_of(latest, now):
             return assess.waiting(obstacle, users, look_in_s)
         return assess.verifying(users, look_in_s)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fettle_operator.engine.backoff import jittered, pause_after
 from fettle_operator.engine.frame import Outcome, Pass
+from fettle_operator.engine.turns import Turns
 from fettle_operator.metrics import Metrics
 from fettle_operator.resources import ApiResource, ObjectRef
 from fettle_operator.settings import Backoff
@@ -58,7 +59,7 @@ class Loops:
         self._chance = chance
         self._loops: dict[ObjectRef, _Loop] = {}
         self._by_uid: dict[str, ObjectRef] = {}
-        self._slots = asyncio.Semaphore(_PARALLEL_PASSES)
+        self._turns = Turns(_PARALLEL_PASSES)
         self._waiting = 0
         self._stopping = False
 
@@ -131,7 +132,7 @@ class Loops:
     async def _pass_in_turn(self, ref: ObjectRef, entry: _Loop) -> Outcome:
         self._waiting += 1
         try:
-            await self._slots.acquire()
+            await self._turns.take(is_new=entry.uid is None)
         finally:
             self._waiting -= 1
         entry.busy = True
@@ -139,7 +140,7 @@ class Loops:
             return await self._passes[ref.resource].run(ref, entry.failures)
         finally:
             entry.busy = False
-            self._slots.release()
+            self._turns.give_back()
 
     async def _back_off(self, entry: _Loop, outcome: Outcome) -> None:
         """Wait longer with each failure. Events shorten the wait, but never below the first pause.

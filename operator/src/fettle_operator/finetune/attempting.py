@@ -17,7 +17,8 @@ from fettle_operator.finetune.retries import POLICY, Spent, decide, pausing
 from fettle_operator.finetune.timing import NOW_S, due_at
 from fettle_operator.finetune.world import World
 from fettle_operator.jobs import Attempt, is_live, is_waiting
-from fettle_operator.owned import LOOK_S, create, look_again_s, obstacle_of_attempt, repair_job
+from fettle_operator.lookout import Lookout
+from fettle_operator.owned import LOOK_S, create, repair_job
 from fettle_operator.pods import Obstacle
 from fettle_operator.reasons import Reason
 from fettle_operator.resources import JOBS, Manifest
@@ -36,6 +37,7 @@ class Attempting:
         self,
         cluster: Cluster,
         desk: Desk,
+        lookout: Lookout,
         preparation: Preparation,
         state: State,
         backoff: Backoff,
@@ -43,6 +45,7 @@ class Attempting:
     ) -> None:
         self._cluster = cluster
         self._desk = desk
+        self._lookout = lookout
         self._preparation = preparation
         self._state = state
         self._backoff = backoff
@@ -139,12 +142,12 @@ class Attempting:
         )
 
     async def _queued(self, attempt: Attempt, missing: int, wanted: int) -> Report:
-        look_in_s = look_again_s(attempt.job, self._now)
+        look_in_s = self._lookout.again_in_s(attempt.job, self._now)
         if attempt.job["spec"].get("suspend"):
             queue = (attempt.job["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name", "")
             sentence = f"the queue {queue} has not admitted attempt {attempt.number} yet"
             return assess.under_way(self._state, "Queued", Reason.WAITING_FOR_QUEUE, sentence, look_in_s)
-        if obstacle := await obstacle_of_attempt(self._cluster, attempt, self._now):
+        if obstacle := await self._lookout.obstacle_of(attempt, self._now):
             share = f"{missing} of {wanted} pods wait: " if wanted > 1 else ""
             told = Obstacle(obstacle.reason, f"{share}{obstacle.message}")
             return assess.waiting(self._state, "Queued", told, look_in_s)

@@ -12,11 +12,12 @@ from fettle_operator.finetune.preparation import Preparation
 from fettle_operator.finetune.timing import due_at
 from fettle_operator.finetune.world import World
 from fettle_operator.jobs import Attempt, is_waiting
-from fettle_operator.owned import create, look_again_s, obstacle_of_attempt, repair_job
+from fettle_operator.lookout import Lookout
+from fettle_operator.owned import create, repair_job
 from fettle_operator.pods import Obstacle
 from fettle_operator.reasons import Reason
 from fettle_operator.resources import JOBS
-from fettle_operator.settings import Settings
+from fettle_operator.settings import Backoff
 
 __all__ = ["Checks"]
 
@@ -24,9 +25,12 @@ __all__ = ["Checks"]
 class Checks:
     """Brings the check of one job forward."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, preparation: Preparation, run: Run) -> None:
+    def __init__(
+        self, cluster: Cluster, lookout: Lookout, backoff: Backoff, preparation: Preparation, run: Run
+    ) -> None:
         self._cluster = cluster
-        self._settings = settings
+        self._lookout = lookout
+        self._backoff = backoff
         self._preparation = preparation
         self._run = run
 
@@ -56,8 +60,8 @@ class Checks:
         if not is_queued(self._run.spec):
             await repair_job(self._cluster, JOBS, check_job(self._run, latest.number), latest.job)
         runs = latest.pod is not None and not is_waiting(latest.pod)
-        look_in_s = None if runs else look_again_s(latest.job, now)
-        if obstacle := await obstacle_of_attempt(self._cluster, latest, now):
+        look_in_s = None if runs else self._lookout.again_in_s(latest.job, now)
+        if obstacle := await self._lookout.obstacle_of(latest, now):
             return assess.waiting(state, "Validating", obstacle, look_in_s)
         return _validating(state, look_in_s)
 
@@ -72,7 +76,7 @@ class Checks:
             full = finding.reason is Reason.STORAGE_FULL
             return assess.finished(state, finding.reason if full else Reason.RETRIES_EXHAUSTED, sentence, now)
         ended_at = latest.ended_at or now
-        due = due_at(ended_at, latest.number, self._settings.backoff)
+        due = due_at(ended_at, latest.number, self._backoff)
         if now < due:
             sentence = f"the check of the data broke: {finding.message}"
             obstacle = Obstacle(finding.reason, sentence)

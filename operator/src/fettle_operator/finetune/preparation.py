@@ -9,7 +9,8 @@ from fettle_operator.finetune.desired import Run, config_map, nodes_of, rendezvo
 from fettle_operator.finetune.places import places_of
 from fettle_operator.finetune.sources import Start, continued_adapter, start_of
 from fettle_operator.labels import OWNER_UID
-from fettle_operator.owned import create, look_again_s
+from fettle_operator.lookout import Lookout
+from fettle_operator.owned import create
 from fettle_operator.ownership import is_owned_by
 from fettle_operator.pods import Obstacle
 from fettle_operator.reasons import Reason
@@ -31,8 +32,9 @@ __all__ = ["Preparation"]
 class Preparation:
     """Looks for what a job needs, and makes what is the operator's to make."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, live: Manifest) -> None:
+    def __init__(self, cluster: Cluster, lookout: Lookout, settings: Settings, live: Manifest) -> None:
         self._cluster = cluster
+        self._lookout = lookout
         self._settings = settings
         self._live = live
         self._namespace: str = live["metadata"]["namespace"]
@@ -77,7 +79,7 @@ class Preparation:
 
     def look_again_s(self, now: datetime) -> float:
         """Return when to look again for something that is missing."""
-        return look_again_s(self._live, now)
+        return self._lookout.again_in_s(self._live, now)
 
     async def _store(self) -> Obstacle | None:
         name, wanted = store_claim(self._live), (self._live["spec"].get("output") or {}).get("store") or {}

@@ -18,6 +18,7 @@ from fettle_operator.finetune.recording import record
 from fettle_operator.finetune.support import unsupported
 from fettle_operator.finetune.world import World, observe
 from fettle_operator.jobs import ending_of
+from fettle_operator.lookout import Lookout
 from fettle_operator.pods import Obstacle
 from fettle_operator.reasons import Reason
 from fettle_operator.resources import FINETUNEJOBS, JOBS, Manifest
@@ -45,6 +46,7 @@ class FineTuneJobController:
         self._settings = settings
         self._desk = desk
         self._series = series
+        self._lookout = Lookout(cluster)
 
     async def reconcile(self, live: Manifest, now: datetime) -> Report:
         """Bring one job forward and report on it."""
@@ -79,8 +81,10 @@ class FineTuneJobController:
         """Do the next thing: the attempt that runs, the result that is there, the data, another attempt."""
         world = await observe(self._cluster, live)
         state.ledger = state.ledger.adopting(world.train_jobs)
-        preparation = Preparation(self._cluster, self._settings, live)
-        attempting = Attempting(self._cluster, self._desk, preparation, state, self._settings.backoff, now)
+        preparation = Preparation(self._cluster, self._lookout, self._settings, live)
+        attempting = Attempting(
+            self._cluster, self._desk, self._lookout, preparation, state, self._settings.backoff, now
+        )
         if state.ledger.current is not None:
             return await attempting.current(live, world)
         await self._end_strays(world)
@@ -93,7 +97,7 @@ class FineTuneJobController:
         if isinstance(run, Obstacle):
             return assess.waiting(state, "Pending", run, preparation.look_again_s(now))
         if not assess.is_checked(state):
-            checks = Checks(self._cluster, self._settings, preparation, run)
+            checks = Checks(self._cluster, self._lookout, self._settings.backoff, preparation, run)
             if report := await checks.go_on(world, state, now):
                 return report
         return await attempting.next(live, world, run)

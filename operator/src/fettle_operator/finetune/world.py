@@ -1,5 +1,6 @@
 """What there is of a job: its Jobs and their pods, told apart by owner and name."""
 
+import asyncio
 from dataclasses import dataclass
 
 from fettle_operator.cluster.port import Cluster
@@ -41,8 +42,9 @@ class World:
 async def observe(cluster: Cluster, live: Manifest) -> World:
     """Read the job's children from the API server."""
     namespace, uid = live["metadata"]["namespace"], live["metadata"]["uid"]
-    jobs = await cluster.list(JOBS, namespace, {OWNER_UID: uid})
-    pods = await cluster.list(PODS, namespace, {OWNER_UID: uid})
+    jobs, pods = await asyncio.gather(
+        cluster.list(JOBS, namespace, {OWNER_UID: uid}), cluster.list(PODS, namespace, {OWNER_UID: uid})
+    )
     attempts = attempts_of(uid, jobs, pods)
     return World(
         checks=tuple(attempt for attempt in attempts if step_of(live, attempt.job) == "check"),

@@ -30,6 +30,7 @@ from fettle_operator.resources import FINETUNEJOBS, INFERENCEDEPLOYMENTS, ApiRes
 from fettle_operator.settings import Settings
 from fettle_operator.unavailable import UnavailableController
 from fettle_operator.wiring.login import login_with
+from fettle_operator.wiring.storage import NoDiffBase, NoProgress
 from fettle_operator.wiring.watches import CHILDREN, KINDS, watch
 
 __all__ = ["Ports", "run"]
@@ -141,6 +142,8 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False  # events are posted by the frame, on transitions
     settings.networking.request_timeout = 20
     settings.watching.chunk_size = 500
+    settings.persistence.diffbase_storage = NoDiffBase()
+    settings.persistence.progress_storage = NoProgress()
     for resource in CHILDREN:
         selector = (resource.group, resource.version, resource.plural)
         settings.watching.label_selectors[selector] = MANAGED_SELECTOR
