@@ -66,14 +66,14 @@ def measure(stage: Stage, count: int) -> None:
         stage.create(FINETUNEJOBS, job(name))
     print(f"{count} jobs created in {time.monotonic() - began:.1f} s")
     wait_until(lambda: phases(stage)[""] == 0, timeout_s=PATIENCE_S, every_s=1, otherwise=lambda: "no status")
-    print(f"all have a first status after {time.monotonic() - began:.1f} s")
+    print(f"all have a first status after {time.monotonic() - began:.1f} s{busy(stage.operator.pid)}")
     wait_until(
         lambda: phases(stage)["Succeeded"] == count,
         timeout_s=PATIENCE_S,
         every_s=1,
         otherwise=lambda: "no end",
     )
-    print(f"all have Succeeded after {time.monotonic() - began:.1f} s")
+    print(f"all have Succeeded after {time.monotonic() - began:.1f} s{busy(stage.operator.pid)}")
     stage.await_quiet(5)
     writes = len(stage.proxy.writes())
     print(f"mutating requests per job, its Adapter's included: {writes / count:.1f}")
@@ -97,6 +97,13 @@ def resident_mb(pid: int) -> float:
     """Return the resident memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def busy(pid: int) -> str:
+    """Return what the process has cost so far: unlike the time, that depends little on what else the machine does."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    seconds = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return f", {seconds:.1f} s of the operator's processor time"
 
 
 def quantiles(text: str) -> str:
