@@ -44,6 +44,12 @@ class StandIn:
     running: int = 0
     go: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared by a test, it holds all answers up after their first word."""
+    may_load: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared by a test, it holds loading up."""
+
+    def __post_init__(self) -> None:
+        self.go.set()
+        self.may_load.set()
 
     def app(self) -> Starlette:
         routes = [
@@ -81,6 +87,7 @@ class StandIn:
         body = await request.json()
         name, path = body["lora_name"], body["lora_path"]
         self.calls.append(f"load {name}")
+        await self.may_load.wait()
         if not self.allows_updates:
             return JSONResponse({"detail": "Not Found"}, 404)
         if name in self.loras and not body.get("load_inplace"):

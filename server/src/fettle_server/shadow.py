@@ -8,7 +8,6 @@ lowest priority, and it is given up as soon as users would have to wait.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from dataclasses import dataclass, field
@@ -238,9 +237,11 @@ async def _answered(app: App, scope: Scope, body: bytes, hung_up: asyncio.Event)
         else:
             complete = not message.get("more_body", False)
 
-    # What an app raises has been logged by it, and belongs to no user.
-    with contextlib.suppress(Exception):
+    try:
         await app(scope, receive, send)
+    except Exception:  # noqa: BLE001 - whatever it is, it is nothing of the users
+        _LOG.exception("a shadow copy failed")
+        return "failed"
     if hung_up.is_set() or status in _BUSY_STATUSES:
         return "dropped"
     return "answered" if complete and status == 200 and not facts_of(scope).failed else "failed"

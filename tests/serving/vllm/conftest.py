@@ -107,7 +107,6 @@ async def running(runtime: VllmRuntime, monkeypatch: pytest.MonkeyPatch) -> Asyn
     for name, value in environment(runtime).items():
         monkeypatch.setenv(name, value)
     vllm = StandIn()
-    vllm.go.set()
     app = vllm.app()
     app.add_middleware(FettleLayer)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))

@@ -129,6 +129,20 @@ async def test_more_adapters_than_places_are_refused_by_name(running: Any) -> No
     await running.settled(rev_1="Ready", rev_2="Ready", rev_3="Ready")
 
 
+async def test_one_that_is_replaced_while_it_loads_leaves_no_trace(running: Any) -> None:
+    old = running.adapter("rev-a")
+    new = {**running.adapter("rev-a2", lora_alpha=4), "revision": "rev-a"}
+    running.vllm.may_load.clear()
+    running.vllm.broken.add(str(running.root / "rev-a"))
+    await running.put(old)
+    await until(lambda: running.vllm.calls)
+    await running.put(new)
+    running.vllm.may_load.set()
+    await running.settled(rev_a="Ready")
+    assert (await running.shown())["rev-a"]["digest"] == new["digest"]
+    assert set(running.vllm.loras) == {lora(new)}
+
+
 @pytest.mark.parametrize(
     ("entry", "code"),
     [

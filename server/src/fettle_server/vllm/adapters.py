@@ -172,7 +172,10 @@ class VllmAdapters:
             _LOG.exception("loading %s failed", held.spec.revision)
             held.loaded = False
             _refuse(held, _LOAD_FAILED, f"Loading failed: {error}. It is tried again with the next request.")
-        if self._held.get(held.spec.revision) is not held:
+        if (
+            self._wanted.get(held.spec.revision) != held.spec
+            or self._held.get(held.spec.revision) is not held
+        ):
             # It was let go while it was on its way in.
             await self._unload(held)
 
