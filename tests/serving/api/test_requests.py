@@ -65,14 +65,27 @@ def parsed_score(conversation: Any = HELLO, **parameters: Any) -> ScoreRequest:
         ({"tools": [TOOL], "tool_choice": "required"}, "invalid_value", "tool_choice"),
         ({"tools": [{"type": "function"}]}, "missing_required_parameter", "tools[0].function"),
         ({"messages": []}, "invalid_value", "messages"),
-        ({"messages": [{"role": "user"}]}, "invalid_value", "messages[0]"),
+        ({"messages": [{"role": "user"}]}, "missing_required_parameter", "messages[0].content"),
+        ({"messages": [{"role": "user", "content": None}]}, "invalid_value", "messages[0].content"),
+        ({"messages": [{"role": "assistant"}]}, "invalid_value", "messages[0]"),
+        ({"messages": [{"content": "a"}]}, "missing_required_parameter", "messages[0].role"),
+        ({"messages": [{"role": ["user"], "content": "a"}]}, "invalid_value", "messages[0].role"),
+        (
+            {"messages": [{"role": "user", "content": "a", "tool_call_id": "1"}]},
+            "unknown_parameter",
+            "messages[0].tool_call_id",
+        ),
         ({"messages": [{"role": "robot", "content": "a"}]}, "invalid_value", "messages[0].role"),
         (
             {"messages": [*HELLO, {"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
             "invalid_value",
             "messages[1].content",
         ),
-        ({"messages": [{"role": "tool", "content": "a"}]}, "invalid_value", "messages[0]"),
+        (
+            {"messages": [{"role": "tool", "content": "a"}]},
+            "missing_required_parameter",
+            "messages[0].tool_call_id",
+        ),
         (
             {"messages": [{"role": "user", "content": "a", "weight": 1}]},
             "unknown_parameter",
@@ -203,6 +216,7 @@ def test_azures_parameters_mean_what_they_say(parameters: dict[str, Any], sampli
     [
         ({"do_sample": False, "temperature": 0.7}, "input_data.parameters"),
         ({"return_full_text": True}, "input_data.parameters.return_full_text"),
+        ({"return_full_text": 0}, "input_data.parameters.return_full_text"),
         ({"top_k": 5}, "input_data.parameters.top_k"),
     ],
 )

@@ -1,10 +1,10 @@
 """The parameters that chat and plain completions share."""
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from fettle_server.api.validation import Parameters
+from fettle_server.api.validation import OnlyFalse, Parameters
 
 __all__ = [
     "MAX_CHOICES",
@@ -50,7 +50,7 @@ class StreamOptions(Parameters):
 
     include_usage: bool | None = None
     """Whether a last chunk tells the tokens that were used."""
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: OnlyFalse | None = None
     """Chunks are not padded to one length."""
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from fettle_server.api.validation import Parameters
+from fettle_server.api.validation import OnlyFalse, Parameters
 
 __all__ = ["Conversation", "Message", "Tool", "template_messages", "template_tools"]
 
@@ -17,8 +17,8 @@ _NOT_TEXT: Final = 'write a text, or a list of parts {"type": "text", "text": "â
 def _joined(value: Any) -> Any:
     """Return the text of a content that is given in parts."""
     if not isinstance(value, list):
-        if value is not None and not isinstance(value, str):
-            raise ValueError(_NOT_TEXT)
+        if not isinstance(value, str):
+            raise ValueError(_NOT_TEXT)  # noqa: TRY004 - pydantic wants a ValueError
         return value
     for part in value:
         plain = isinstance(part, dict) and part.keys() == {"type", "text"} and part["type"] == "text"
@@ -39,12 +39,10 @@ _CONTENT_SCHEMA: Final[dict[str, Any]] = {
                 "additionalProperties": False,
             },
         },
-        {"type": "null"},
     ]
 }
 
-Content = Annotated[str | None, BeforeValidator(_joined), WithJsonSchema(_CONTENT_SCHEMA)]
-Nothing = Annotated[list[Any], Field(max_length=0)] | None
+Content = Annotated[str, BeforeValidator(_joined), WithJsonSchema(_CONTENT_SCHEMA)]
 
 
 class CalledFunction(Parameters):
@@ -63,31 +61,55 @@ class ToolCall(Parameters):
     function: CalledFunction
 
 
-class Message(Parameters):
-    """One turn. Answers of this server can be sent back as they are."""
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+"""Tells participants of one role apart, where the chat template shows it."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    """developer is the same as system."""
-    content: Content = None
-    name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+
+class SystemMessage(Parameters):
+    """What holds for the whole conversation; developer is OpenAI's newer word for it."""
+
+    role: Literal["system", "developer"]
+    content: Content
+    name: Name | None = None
+
+
+class UserMessage(Parameters):
+    """What a user says."""
+
+    role: Literal["user"]
+    content: Content
+    name: Name | None = None
+
+
+class AssistantMessage(Parameters):
+    """What the model has said; answers of this server can be sent back as they are."""
+
+    role: Literal["assistant"]
+    content: Content | None = None
+    name: Name | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
-    tool_call_id: Annotated[str, Field(max_length=128)] | None = None
     refusal: None = None
     audio: None = None
     function_call: None = None
-    annotations: Nothing = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
 
     @model_validator(mode="after")
-    def _belongs_together(self) -> Self:
-        if self.tool_calls and self.role != "assistant":
-            raise ValueError("only an assistant's message has tool_calls.")
+    def _says_something(self) -> Self:
         if self.content is None and not self.tool_calls:
             raise ValueError("content is missing.")
-        if (self.tool_call_id is not None) != (self.role == "tool"):
-            raise ValueError("a message of role tool has a tool_call_id, and no other has.")
         return self
 
 
+class ToolMessage(Parameters):
+    """What a tool has answered."""
+
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: Annotated[str, Field(max_length=128)]
+    name: Name | None = None
+
+
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
 Conversation = Annotated[list[Message], Field(min_length=1, max_length=_MOST_MESSAGES)]
 
 
@@ -98,7 +120,7 @@ class Function(Parameters):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     """JSON schema of its arguments."""
-    strict: Literal[False] | None = None
+    strict: OnlyFalse | None = None
     """Arguments are not forced into the schema."""
 
 
@@ -111,9 +133,11 @@ class Tool(Parameters):
 
 def template_messages(messages: list[Message], *, names: bool = True) -> list[dict[str, Any]]:
     """Return the turns as chat templates read them; without the names where they are not wanted."""
-    left_out = None if names else {"name"}
+    left_out = {"annotations"} if names else {"annotations", "name"}
     written = [message.model_dump(exclude_none=True, exclude=left_out) for message in messages]
-    return [{**turn, "role": _TEMPLATE_ROLES.get(turn["role"], turn["role"])} for turn in written]
+    return [
+        {"content": "", **turn, "role": _TEMPLATE_ROLES.get(turn["role"], turn["role"])} for turn in written
+    ]
 
 
 def template_tools(tools: list[Tool] | None) -> list[dict[str, Any]] | None:

@@ -1,14 +1,14 @@
 """`/score`: the chat payload of Azure ML's online endpoints."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, model_validator
 
 from fettle_server.api.fields import Stop
 from fettle_server.api.messages import Conversation
 from fettle_server.api.reply import Answer
-from fettle_server.api.validation import Parameters
+from fettle_server.api.validation import OnlyFalse, Parameters
 from fettle_server.engine.types import Sampling
 
 __all__ = ["ScoreReply", "ScoreRequest"]
@@ -28,7 +28,7 @@ class ScoreParameters(Parameters):
     """Where the answer is cut off; left out, it may fill the context."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     stop: Stop | None = None
-    return_full_text: Literal[False] | None = None
+    return_full_text: OnlyFalse | None = None
     """The answer alone is returned."""
 
     @model_validator(mode="after")

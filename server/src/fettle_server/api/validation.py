@@ -6,9 +6,9 @@ has not, unless it is given the value that it has anyhow.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
 
 from fettle_server.layer.asgi import Refused
 from fettle_trainer.strict_json import shown
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-__all__ = ["Parameters", "refuse_unsupported", "validated"]
+__all__ = ["OnlyFalse", "Parameters", "refuse_unsupported", "validated"]
 
 
 class Parameters(BaseModel):
@@ -27,6 +27,17 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _false(value: bool) -> bool:
+    if value:
+        raise ValueError("only false is supported.")
+    return value
+
+
+OnlyFalse = Annotated[bool, AfterValidator(_false), WithJsonSchema({"const": False})]
+"""A switch that can only be off; Literal[False] would take 0 for it."""
+
+_ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
+"""Stand in pydantic's places for the kind of message, and are no parameters."""
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -59,6 +70,16 @@ def _refused(problem: ErrorDetails) -> Refused:
             return Refused(
                 400, "missing_required_parameter", f"Missing required parameter: '{param}'.", param
             )
+        case "union_tag_not_found":
+            return Refused(
+                400,
+                "missing_required_parameter",
+                f"Missing required parameter: '{param}.role'.",
+                f"{param}.role",
+            )
+        case "union_tag_invalid":
+            said = f"Invalid '{param}.role': one of {problem['ctx']['expected_tags']} is wanted."
+            return Refused(400, "invalid_value", said, f"{param}.role")
         case "extra_forbidden":
             return Refused(400, "unknown_parameter", f"Unknown parameter: {shown(param)}.", param[:128])
         case "value_error":
@@ -74,5 +95,7 @@ def _path(parts: Sequence[str | int]) -> str:
     """Write a place as OpenAI does: `messages[0].content`."""
     path = ""
     for part in parts:
+        if part in _ROLES:
+            continue
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     return path
