@@ -104,7 +104,7 @@ class LoraBank:
 
     def _unwrap(self) -> None:
         """Put the base model's own modules back where PEFT has wrapped them."""
-        for path, module in tuple(self._causal.named_modules()):
+        for path, module in reversed(tuple(self._causal.named_modules())):
             if isinstance(module, LoraLayer):
                 self._causal.set_submodule(path, module.get_base_layer())
             elif isinstance(module, AuxiliaryTrainingWrapper):
