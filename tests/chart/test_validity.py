@@ -32,6 +32,8 @@ KINDS = (
     "RoleBinding",
     "Service",
     "ServiceAccount",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
 )
 SCORE_OPTIONAL = ("container-seccomp-profile", "container-ports-check")
 # The one check that a value set fails on purpose.

@@ -1,15 +1,21 @@
 """What a tenant may try with a FineTuneJob, on the real API server: refused at the door, or without effect."""
 
+import copy
 import json
+import urllib.error
+import urllib.request
 from typing import Any
 
 import pytest
 
 from devcluster.apiserver import ApiServer
+from devcluster.kubeapi import KubeApi
 from faults.nodes import Runs
-from faults.stage import Stage
-from fettle_operator.resources import FINETUNEJOBS, JOBS
+from faults.stage import Stage, adapter, eventually
+from faults.upstream import tls
+from fettle_operator.resources import ADAPTERS, FINETUNEJOBS, JOBS, ApiResource
 from finetune_stage import await_phase, job, playing, prepare
+from helm_chart import of_kind, render
 
 pytestmark = pytest.mark.apiserver
 
@@ -65,6 +71,91 @@ def test_no_path_leads_out_of_its_volume(path: str, installed: ApiServer, namesp
     ):
         with pytest.raises(Exception, match="Invalid value"):
             installed.api().request("POST", f"{FINETUNEJOBS.path(namespace)}?dryRun=All", job(**spec))
+
+
+NAMING: dict[str, tuple[ApiResource, dict[str, Any]]] = {
+    "the model": (FINETUNEJOBS, {"model": {"huggingFace": {"repo": "a/b", "tokenSecretRef": TOKEN}}}),
+    "the data": (
+        FINETUNEJOBS,
+        {"dataset": {"train": [{"huggingFace": {"repo": "a/b", "tokenSecretRef": TOKEN}}]}},
+    ),
+    "the tracker": (
+        FINETUNEJOBS,
+        {"tracking": {"mlflow": {"trackingUri": "https://evil.example.com", "tokenSecretRef": TOKEN}}},
+    ),
+    "the base of an Adapter": (
+        ADAPTERS,
+        {"baseModel": {"huggingFace": {"repo": "a/b", "tokenSecretRef": TOKEN}}},
+    ),
+}
+
+
+REFUSAL = "you may not read every Secret yourself that tokenSecretRef names"
+
+
+def test_who_may_not_read_a_secret_may_not_name_it(installed: ApiServer, namespace: str) -> None:
+    """The operator would mount it: into a pod that talks to whatever address the object names."""
+    api, tenant = installed.api(), f"tenant-of-{namespace}"
+    _enforce_secret_policy(api, namespace)
+    rules = [{"apiGroups": ["fettle.dev"], "resources": ["finetunejobs", "adapters"], "verbs": ["create"]}]
+    _bind(api, namespace, tenant, "editor", rules)
+
+    def attempt(what: str, name: str = "hub") -> str:
+        resource, spec = NAMING[what]
+        text = json.dumps(job(**spec) if resource == FINETUNEJOBS else adapter_with(spec))
+        body = json.loads(text.replace('"name": "hub"', f'"name": "{name}"'))
+        return _tried_as(installed, tenant, f"{resource.path(namespace)}?dryRun=All", body)
+
+    # A policy is in force some moments after it was made.
+    eventually(lambda: REFUSAL in attempt("the model"), "the policy is in force")
+    for what in NAMING:
+        assert f"{REFUSAL}: hub;" in attempt(what), what
+    named = [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["hub"], "verbs": ["get"]}]
+    _bind(api, namespace, tenant, "reader", named)
+    for what in NAMING:
+        eventually(lambda what=what: attempt(what) == "", f"{what} may name it")
+        assert f"{REFUSAL}: other;" in attempt(what, "other")
+
+
+def adapter_with(spec: dict[str, Any]) -> dict[str, Any]:
+    made = adapter()
+    return {**made, "spec": {**made["spec"], **spec}}
+
+
+def _tried_as(server: ApiServer, user: str, path: str, body: dict[str, Any]) -> str:
+    """Create an object as a user; return what the server complained about."""
+    headers = {"Content-Type": "application/json", "Impersonate-User": user}
+    request = urllib.request.Request(server.url + path, json.dumps(body).encode(), headers, method="POST")  # noqa: S310 - our own https address
+    try:
+        urllib.request.urlopen(request, context=tls(server), timeout=20).close()  # noqa: S310 - as above
+    except urllib.error.HTTPError as error:
+        return str(json.loads(error.read())["message"])
+    return ""
+
+
+def _enforce_secret_policy(api: KubeApi, namespace: str) -> None:
+    """Install the chart's policy under a name of its own, for one namespace: other tests share the server."""
+    group = "/apis/admissionregistration.k8s.io/v1"
+    policy, binding = (
+        copy.deepcopy(of_kind(render(), kind)[0])
+        for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    )
+    for manifest in (policy, binding):
+        manifest["metadata"]["name"] = namespace
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    binding["spec"] |= {"policyName": namespace, "matchResources": {"namespaceSelector": selector}}
+    api.request("POST", f"{group}/validatingadmissionpolicies", policy)
+    api.request("POST", f"{group}/validatingadmissionpolicybindings", binding)
+
+
+def _bind(api: KubeApi, namespace: str, user: str, name: str, rules: list[dict[str, Any]]) -> None:
+    group = "rbac.authorization.k8s.io"
+    path = f"/apis/{group}/v1/namespaces/{namespace}"
+    api.request("POST", f"{path}/roles", {"metadata": {"name": name}, "rules": rules})
+    subject = {"apiGroup": group, "kind": "User", "name": user}
+    reference = {"apiGroup": group, "kind": "Role", "name": name}
+    binding = {"metadata": {"name": name}, "roleRef": reference, "subjects": [subject]}
+    api.request("POST", f"{path}/rolebindings", binding)
 
 
 def test_a_secret_reaches_the_step_that_fetches_as_a_file_and_nobody_else(stage: Stage) -> None:
