@@ -100,16 +100,22 @@ def test_who_may_not_read_a_secret_may_not_name_it(installed: ApiServer, namespa
     rules = [{"apiGroups": ["fettle.dev"], "resources": ["finetunejobs", "adapters"], "verbs": ["create"]}]
     _bind(api, namespace, tenant, "editor", rules)
 
-    def attempt(what: str, name: str = "hub") -> str:
+    operator = "system:serviceaccount:fettle-system:fettle-operator"
+    _bind(api, namespace, operator, "operator", rules)
+
+    def attempt(what: str, name: str = "hub", user: str = tenant) -> str:
         resource, spec = NAMING[what]
         text = json.dumps(job(**spec) if resource == FINETUNEJOBS else adapter_with(spec))
         body = json.loads(text.replace('"name": "hub"', f'"name": "{name}"'))
-        return _tried_as(installed, tenant, f"{resource.path(namespace)}?dryRun=All", body)
+        return _tried_as(installed, user, f"{resource.path(namespace)}?dryRun=All", body)
 
     # A policy is in force some moments after it was made.
     eventually(lambda: REFUSAL in attempt("the model"), "the policy is in force")
     for what in NAMING:
         assert f"{REFUSAL}: hub;" in attempt(what), what
+    assert attempt("the base of an Adapter", user=operator) == "", (
+        "it writes what its job's user was asked about"
+    )
     named = [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["hub"], "verbs": ["get"]}]
     _bind(api, namespace, tenant, "reader", named)
     for what in NAMING:
