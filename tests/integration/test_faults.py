@@ -2,14 +2,17 @@
 
 import json
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+import finetune_stage
 from faults.operator_process import OperatorProcess, configuration
 from faults.rules import Answer, Delay, Kill, Reset, Rule, is_write, writes_of
 from faults.stage import Stage, adapter, eventually, verified
-from fettle_operator.resources import ADAPTERS, JOBS
+from fettle_operator.resources import ADAPTERS, FINETUNEJOBS, JOBS, ApiResource
 from fettle_operator.wiring.watches import CHILDREN, KINDS
 
 pytestmark = pytest.mark.apiserver
@@ -19,7 +22,28 @@ QUIET_S = 2.5
 _VOLATILE = {"lastTransitionTime"}
 
 
-def end_state(stage: Stage, name: str) -> Any:
+@dataclass(frozen=True)
+class Kind:
+    """What the same faults are tried on."""
+
+    resource: ApiResource
+    make: Callable[[str], dict[str, Any]]
+    good: str
+    """The reason of Ready at the end."""
+    end_state: Callable[[Stage, str], Any]
+
+    def await_good(self, stage: Stage, name: str) -> None:
+        """Wait for the end."""
+        stage.await_condition(name, "Ready", self.good, self.resource)
+
+
+def prepare(stage: Stage) -> None:
+    """Create the claims that objects of all kinds speak of, and let everything go well."""
+    finetune_stage.prepare(stage)
+    stage.nodes.play = finetune_stage.lives("good")
+
+
+def adapter_end_state(stage: Stage, name: str) -> Any:
     """Return everything about an adapter and its Jobs that does not speak of time or identity."""
     found = stage.get(ADAPTERS, name)
     assert found is not None
@@ -41,8 +65,16 @@ def _steady(value: Any) -> Any:
     return [_steady(item) for item in value] if isinstance(value, list) else value
 
 
-def live(stage: Stage, name: str) -> Any:
-    """Take an adapter from its creation to its deletion, starting the operator anew whenever it dies."""
+ADAPTER = Kind(ADAPTERS, adapter, "Verified", adapter_end_state)
+KINDS_UNDER_TEST = {
+    "adapter": ADAPTER,
+    "job": Kind(FINETUNEJOBS, finetune_stage.job, "Succeeded", finetune_stage.end_state),
+}
+each_kind = pytest.mark.parametrize("kind", KINDS_UNDER_TEST.values(), ids=KINDS_UNDER_TEST)
+
+
+def live(stage: Stage, name: str, kind: Kind = ADAPTER) -> Any:
+    """Take an object from its creation to its deletion, starting the operator anew whenever it dies."""
 
     def revived(look: Any) -> Any:
         def looking() -> Any:
@@ -54,14 +86,14 @@ def live(stage: Stage, name: str) -> Any:
         return looking
 
     def ready() -> bool:
-        condition = stage.condition(name, "Ready")
-        return bool(condition and condition["reason"] == "Verified")
+        condition = stage.condition(name, "Ready", kind.resource)
+        return bool(condition and condition["reason"] == kind.good)
 
-    stage.create(ADAPTERS, adapter(name))
+    stage.create(kind.resource, kind.make(name))
     eventually(revived(ready), f"{name} Ready")
-    reached = end_state(stage, name)
-    stage.delete(ADAPTERS, name)
-    eventually(revived(lambda: stage.get(ADAPTERS, name) is None), f"{name} gone")
+    reached = kind.end_state(stage, name)
+    stage.delete(kind.resource, name)
+    eventually(revived(lambda: stage.get(kind.resource, name) is None), f"{name} gone")
     return reached
 
 
@@ -126,51 +158,69 @@ def test_each_write_that_fails_once_is_made_up_for(stage: Stage, fault: str) -> 
     stage.await_quiet(QUIET_S)
 
 
+@each_kind
 @pytest.mark.parametrize("code", [409, 429, 503])
-def test_a_storm_of_errors_ends_in_the_same_state(stage: Stage, code: int) -> None:
-    stage.claim()
+def test_a_storm_of_errors_ends_in_the_same_state(stage: Stage, code: int, kind: Kind) -> None:
+    prepare(stage)
     stage.operator.start()
     stage.await_ready_operator()
-    reference = live(stage, "life-0")
+    reference = live(stage, "life-0", kind)
     storm = Rule(lambda request: not request.is_watch, Answer(code, {"Retry-After": "1"}), times=12)
     stage.proxy.rules = [storm]
 
-    assert live(stage, "life-1") == reference
+    assert live(stage, "life-1", kind) == reference
 
     assert storm.times == 0
     stage.await_quiet(QUIET_S)
 
 
-def test_a_reply_that_never_comes_holds_up_nobody_else(stage: Stage) -> None:
-    stage.claim()
+@each_kind
+def test_a_reply_that_never_comes_holds_up_nobody_else(stage: Stage, kind: Kind) -> None:
+    prepare(stage)
     stage.operator.start()
     stage.await_ready_operator()
-    hung = stage.rule(Rule(lambda r: r.path.endswith("/slow") and r.method == "GET", Delay(60)))
-    stage.create(ADAPTERS, adapter("slow"))
-    stage.create(ADAPTERS, adapter("quick"))
+    plural = kind.resource.plural
+    hung = stage.rule(Rule(lambda r: r.path.endswith(f"/{plural}/slow") and r.method == "GET", Delay(60)))
+    stage.create(kind.resource, kind.make("slow"))
+    stage.create(kind.resource, kind.make("quick"))
 
-    stage.await_condition("quick", "Ready", "Verified")
+    kind.await_good(stage, "quick")
 
-    assert stage.condition("slow", "Ready") is None
+    assert stage.condition("slow", "Ready", kind.resource) is None
     hung.times = 0
-    stage.await_condition("slow", "Ready", "Verified")
+    kind.await_good(stage, "slow")
 
 
-def test_a_missing_permission_becomes_a_condition_and_heals_when_granted(stage: Stage) -> None:
-    stage.claim()
+@each_kind
+def test_a_missing_permission_becomes_a_condition_and_heals_when_granted(stage: Stage, kind: Kind) -> None:
+    prepare(stage)
     forbidden = Rule(writes_of("jobs"), Answer(403, reason="Forbidden"))
     stage.rule(forbidden)
-    stage.create(ADAPTERS, adapter())
+    stage.create(kind.resource, kind.make("tuned"))
     stage.operator.start()
 
-    told = stage.await_condition("tuned", "Ready", "Forbidden")
+    told = stage.await_condition("tuned", "Ready", "Forbidden", kind.resource)
     assert "create jobs" in told["message"]
     tries = len([write for write in stage.proxy.writes() if writes_of("jobs")(write)])
     assert tries < 10, "no hot loop"
     eventually(lambda: "Forbidden" in stage.witness.event_reasons(), "an event tells of it")
 
     forbidden.times = 0
-    stage.await_condition("tuned", "Ready", "Verified")
+    kind.await_good(stage, "tuned")
+
+
+@each_kind
+def test_a_token_that_is_refused_for_a_moment_costs_a_restart_at_most(stage: Stage, kind: Kind) -> None:
+    prepare(stage)
+    stage.operator.start()
+    stage.await_ready_operator()
+    reference = live(stage, "life-0", kind)
+    refused = stage.rule(Rule(lambda _: True, Answer(401, reason="Unauthorized"), times=8))
+
+    assert live(stage, "life-1", kind) == reference
+
+    assert refused.times == 0
+    assert "Traceback" not in stage.operator.log()
 
 
 def test_two_operators_at_once_make_one_job(stage: Stage, tmp_path: Any) -> None:
@@ -195,18 +245,25 @@ def test_two_operators_at_once_make_one_job(stage: Stage, tmp_path: Any) -> None
         second.stop()
 
 
-def test_an_event_that_the_watch_loses_is_made_up_for_within_one_resync(stage: Stage) -> None:
+HIDDEN = {"all": {"ADDED", "MODIFIED", "DELETED"}, "changes": {"MODIFIED"}, "beginnings": {"ADDED"}}
+
+
+@each_kind
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_events_that_the_watch_loses_are_made_up_for_within_one_resync(
+    stage: Stage, hidden: str, kind: Kind
+) -> None:
     """The child's end, hidden: nothing but the timer can find it."""
-    stage.claim()
+    prepare(stage)
     stage.operator.start()
     stage.await_ready_operator()
-    stage.proxy.hides = lambda event: event["type"] in {"ADDED", "MODIFIED", "DELETED"}
+    stage.proxy.hides = lambda event: event["type"] in HIDDEN[hidden]
 
-    stage.create(ADAPTERS, adapter())
+    stage.create(kind.resource, kind.make("tuned"))
 
-    stage.await_condition("tuned", "Ready", "Verified")
-    stage.delete(ADAPTERS, "tuned")
-    stage.await_gone(ADAPTERS, "tuned")
+    kind.await_good(stage, "tuned")
+    stage.delete(kind.resource, "tuned")
+    stage.await_gone(kind.resource, "tuned")
 
 
 def test_a_ghost_is_forgotten_within_one_resync(stage: Stage) -> None:
@@ -228,8 +285,9 @@ def test_a_ghost_is_forgotten_within_one_resync(stage: Stage) -> None:
     stage.await_quiet(QUIET_S)
 
 
-def test_watches_that_are_cut_again_and_again_do_no_harm(stage: Stage) -> None:
-    stage.claim()
+@each_kind
+def test_watches_that_are_cut_again_and_again_do_no_harm(stage: Stage, kind: Kind) -> None:
+    prepare(stage)
     stage.operator.start()
     stage.await_ready_operator()
     over = threading.Event()
@@ -241,8 +299,8 @@ def test_watches_that_are_cut_again_and_again_do_no_harm(stage: Stage) -> None:
     cutter = threading.Thread(target=cut)
     cutter.start()
     try:
-        for number in range(3):
-            live(stage, f"life-{number}")
+        for number in range(2):
+            live(stage, f"life-{number}", kind)
     finally:
         over.set()
         cutter.join()
@@ -279,7 +337,7 @@ def test_a_finalizer_and_a_status_that_others_strip_come_back(stage: Stage) -> N
     stage.create(ADAPTERS, adapter())
     stage.operator.start()
     stage.await_condition("tuned", "Ready", "Verified")
-    reference = end_state(stage, "tuned")
+    reference = adapter_end_state(stage, "tuned")
 
     stage.patch(ADAPTERS, "tuned", {"metadata": {"finalizers": None}})
     stage.patch(
@@ -293,7 +351,7 @@ def test_a_finalizer_and_a_status_that_others_strip_come_back(stage: Stage) -> N
 def _same(stage: Stage, name: str, reference: Any) -> bool:
     found = stage.get(ADAPTERS, name)
     whole = found and "finalizers" in found["metadata"] and found["status"].get("conditions")
-    return bool(whole) and end_state(stage, name) == reference
+    return bool(whole) and adapter_end_state(stage, name) == reference
 
 
 def test_jobs_removed_after_the_verdict_are_not_made_again(stage: Stage) -> None:
