@@ -54,8 +54,26 @@ class _Family(NamedTuple):
     more: Mapping[str, Any] = MappingProxyType({})
 
 
-_IM: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-_GEMMA: Final = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
+_QWEN: Final = _Family(
+    Qwen2Config,
+    ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    bos=None,
+    eos="<|im_end|>",
+    pad="<|endoftext|>",
+    stops=("<|im_end|>", "<|endoftext|>"),
+    tied=True,
+)
+_HEADS: Final = {"head_dim": 16}
+_GEMMA: Final = _Family(
+    Gemma2Config,
+    ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"),
+    bos="<bos>",
+    eos="<eos>",
+    pad="<pad>",
+    stops=("<eos>", "<end_of_turn>"),
+    tied=True,
+    more=_HEADS | {"sliding_window": 64, "query_pre_attn_scalar": 16},
+)
 _FAMILIES: Final = {
     "llama": _Family(
         LlamaConfig,
@@ -84,25 +102,8 @@ _FAMILIES: Final = {
         tied=False,
         more={"sliding_window": None},
     ),
-    "qwen2": _Family(
-        Qwen2Config,
-        _IM,
-        bos=None,
-        eos="<|im_end|>",
-        pad="<|endoftext|>",
-        stops=("<|im_end|>", "<|endoftext|>"),
-        tied=True,
-    ),
-    "qwen3": _Family(
-        Qwen3Config,
-        _IM,
-        bos=None,
-        eos="<|im_end|>",
-        pad="<|endoftext|>",
-        stops=("<|im_end|>", "<|endoftext|>"),
-        tied=True,
-        more={"head_dim": 16},
-    ),
+    "qwen2": _QWEN,
+    "qwen3": _QWEN._replace(config=Qwen3Config, more=_HEADS),
     "phi3": _Family(
         Phi3Config,
         ("<unk>", "<s>", "</s>", "<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>"),
@@ -112,26 +113,8 @@ _FAMILIES: Final = {
         stops=("<|endoftext|>", "<|assistant|>", "<|end|>"),
         tied=False,
     ),
-    "gemma2": _Family(
-        Gemma2Config,
-        _GEMMA,
-        bos="<bos>",
-        eos="<eos>",
-        pad="<pad>",
-        stops=("<eos>", "<end_of_turn>"),
-        tied=True,
-        more={"head_dim": 16, "sliding_window": 64, "query_pre_attn_scalar": 16},
-    ),
-    "gemma3": _Family(
-        Gemma3TextConfig,
-        _GEMMA,
-        bos="<bos>",
-        eos="<eos>",
-        pad="<pad>",
-        stops=("<eos>", "<end_of_turn>"),
-        tied=True,
-        more={"head_dim": 16, "sliding_window": 64, "query_pre_attn_scalar": 16, "sliding_window_pattern": 2},
-    ),
+    "gemma2": _GEMMA,
+    "gemma3": _GEMMA._replace(config=Gemma3TextConfig, more={**_GEMMA.more, "sliding_window_pattern": 2}),
 }
 
 FAMILIES: Final = tuple(_FAMILIES)

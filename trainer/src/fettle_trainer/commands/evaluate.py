@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fettle_trainer.commands.run_file import allowed_networks, load_run
 from fettle_trainer.commands.terminal import answer, tell
+from fettle_trainer.commands.verdict import exit_code_of
 from fettle_trainer.config.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -36,15 +37,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and say what came out."""
-    # Seconds of imports, which `--help` does not need.
-    from fettle_trainer.train.ending import verdict_of  # noqa: PLC0415
+    return exit_code_of(lambda: _measured(arguments))
 
-    try:
-        report = _evaluate(arguments)
-    except Exception as error:  # noqa: BLE001 - a user gets a sentence, never a traceback
-        verdict = verdict_of(error)
-        tell(f"{verdict.code}: {verdict.message}")
-        return verdict.exit_code
+
+def _measured(arguments: argparse.Namespace) -> int:
+    report = _evaluate(arguments)
     answer(table(report))
     return ExitCode.DONE if report.passed else ExitCode.GATE_MISSED
 

@@ -12,6 +12,7 @@ import torch
 from torch import distributed
 from transformers import TrainerCallback
 
+from fettle_trainer.durable.signals import heard_by
 from fettle_trainer.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _SAME_REQUEST_S: Final = 1.0
 """A terminal and a launcher both deliver one Ctrl-C; two within this time are one."""
 
@@ -35,12 +35,8 @@ class StopRequest:
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
         """Handle SIGTERM and SIGINT within the block."""
-        previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
-        try:
+        with heard_by(self._handle):
             yield self
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def check(self) -> None:
         """Raise StoppedError if a stop was requested; for work on one process that has nothing more to save."""
