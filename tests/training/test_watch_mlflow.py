@@ -1,4 +1,4 @@
-"""Reporting to an MLflow server: everything arrives, and a server that is away costs the run nothing."""
+"""Reporting to trackers: everything arrives, the result too, and a server that is away costs the run nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fettle_trainer.config.run import MlflowConfig
+from fettle_trainer.config.evaluation_report import EvaluationReport, GateResult
+from fettle_trainer.config.run import MlflowConfig, RunConfig
 from fettle_trainer.watch.mlflow import Mlflow
 from fettle_trainer.watch.observer import Position
+from fettle_trainer.watch.result import RunResult, tell_trackers
+from fettle_trainer.watch.tensorboard import TensorBoard
+
+RESULT = RunResult(
+    step=3,
+    digest="sha256:" + 64 * "a",
+    report=EvaluationReport(
+        row_format="chat",
+        rows=2,
+        samples=0,
+        tuned={"loss": 1.0},
+        base={"loss": 2.0},
+        gates=(GateResult(metric="loss", bound="max", threshold=0.5, value=1.0, passed=False),),
+    ),
+    missed="The result misses loss.",
+)
 
 
 class StandIn(ThreadingHTTPServer):
@@ -109,3 +127,50 @@ def test_a_server_that_is_away_is_told_once_and_the_run_goes_on(tmp_path: Path) 
     assert len(told) == 1
     assert uri in told[0]
     assert "The training goes on." in told[0]
+
+
+def test_the_result_is_added_to_the_run_that_training_has_left(server: StandIn, tmp_path: Path) -> None:
+    told: list[str] = []
+    tracking = {"mlflow": {"trackingUri": server.uri}}
+    attempt(MlflowConfig(tracking_uri=server.uri), tmp_path, range(1, 5), told)
+
+    tell_trackers(tracked(tmp_path, tracking), tmp_path, RESULT, told.append)
+
+    assert told == []
+    assert len(server.sent("runs/create")) == 1
+    numbers, tags = (server.sent("runs/log-batch")[at] for at in (-2, -1))
+    assert {metric["key"]: (metric["value"], metric["step"]) for metric in numbers["metrics"]} == {
+        "tuned/loss": (1.0, 3), "base/loss": (2.0, 3), "gate/loss-max": (1.0, 3),
+    }  # fmt: skip
+    assert {tag["key"]: tag["value"] for tag in tags["tags"]} == {
+        "fettle.digest": RESULT.digest,
+        "fettle.released": "false",
+        "fettle.gates": "The result misses loss.",
+    }
+    assert [body["status"] for body in server.sent("runs/update")] == ["FINISHED", "FAILED"]
+
+
+def test_tensorboard_shows_the_result_beside_the_curves(tmp_path: Path) -> None:
+    curve = TensorBoard(tmp_path / "tensorboard")
+    curve.begins(Position(0, 9))
+    curve.logs(Position(9, 9), {"loss": 1.5})
+    curve.ends(Position(9, 9))
+
+    tell_trackers(tracked(tmp_path, {"tensorboard": True}), tmp_path, RESULT, pytest.fail)
+
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("base/loss")] == [(3, 2.0)]
+    assert [event.step for event in events.Scalars("train/loss")] == [9], "the result is of an earlier step"
+    [text] = events.Tensors("result/text_summary")
+    assert RESULT.digest in text.tensor_proto.string_val[0].decode()
+
+
+def tracked(folder: Path, tracking: dict[str, Any]) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "model": {"path": "base"},
+            "dataset": {"train": [{"path": "data.jsonl"}]},
+            "output": {"directory": str(folder), "adapterName": "support-tone"},
+            "tracking": tracking,
+        }
+    )

@@ -26,9 +26,11 @@ from fettle_trainer.train.fit import trained_model
 from fettle_trainer.train.steps import Fitted
 from fettle_trainer.watch.loss_curve import CURVE_NAME
 from fettle_trainer.watch.metrics_file import METRICS_NAME
+from fettle_trainer.watch.result import RunResult, tell_trackers
 from fettle_trainer.watch.results_csv import RESULTS_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fettle_trainer.durable.stop import StopRequest
@@ -48,7 +50,7 @@ _REPORTS: Any = {
 }
 
 
-def finish_run(job: Job, request: StopRequest, board: Board) -> Outcome:
+def finish_run(job: Job, request: StopRequest, board: Board, tell: Callable[[str], None]) -> Outcome:
     """Export what `fitted.json` names, prove and measure it; raise GateMissedError where it is not good enough."""
     fitted = Fitted.read(job.folders.fitted)
     export = export_job(job)
@@ -58,6 +60,7 @@ def finish_run(job: Job, request: StopRequest, board: Board) -> Outcome:
     references = References.read(job.folders.work / REFERENCES_NAME)
     board.enter("evaluating")
     finished = finish(staged, export, references, held_out_of(job, export), request.check)
+    tell_trackers(job.config, job.folders.work, _result(fitted, finished), tell)
     if finished.missed:
         raise GateMissedError("GateMissed", finished.missed, "evaluation.gates")
     board.enter("done")
@@ -103,6 +106,11 @@ def reports_of(job_work: Path, output: Path) -> dict[Any, str]:
         for name, path in found.items()
         if path.is_file()
     }
+
+
+def _result(fitted: Fitted, finished: Finished) -> RunResult:
+    report = None if finished.comparison is None else finished.comparison.report
+    return RunResult(fitted.step, finished.exported[0].digest, report, finished.missed)
 
 
 def _succeeded(job: Job, fitted: Fitted, finished: Finished) -> Outcome:

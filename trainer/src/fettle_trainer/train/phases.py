@@ -42,7 +42,7 @@ def steps(config: RunConfig, limits: Limits, tell: Callable[[str], None]) -> Non
 def finish(config: RunConfig, limits: Limits, tell: Callable[[str], None]) -> Outcome:
     """Export, prove, measure and release what the steps have left."""
     with quiet(), StopRequest().listening() as request, _board(config, tell) as board:
-        return finish_run(make_job(config, limits), request, board)
+        return finish_run(make_job(config, limits), request, board, tell)
 
 
 def whole(config: RunConfig, limits: Limits, tell: Callable[[str], None]) -> Outcome:
@@ -52,7 +52,7 @@ def whole(config: RunConfig, limits: Limits, tell: Callable[[str], None]) -> Out
         write_reports(job, tell)
         request.check()
         _train(job, request, board, tell)
-        return finish_run(job, request, board)
+        return finish_run(job, request, board, tell)
 
 
 def _train(job: Job, request: StopRequest, board: Board, tell: Callable[[str], None]) -> None:

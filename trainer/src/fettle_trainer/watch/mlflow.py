@@ -29,6 +29,8 @@ RUN_NAME: Final = "mlflow-run"
 
 _QUEUE_LENGTH: Final = 1000
 _FAREWELL_S: Final = 30
+_LONGEST_TAG: Final = 5000
+"""Characters; the server refuses longer ones."""
 _CLIENT_SETTINGS: Final = {
     # The client would tell its makers that it was used, and would try for minutes to reach a dead server.
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -65,7 +67,20 @@ class Mlflow(Observer):
 
     def ends(self, at: Position) -> None:
         """Wait a bounded time for what is still queued."""
-        self._put("FINISHED" if at.step >= at.total_steps else "KILLED")
+        self._end("FINISHED" if at.step >= at.total_steps else "KILLED")
+
+    def came_out(
+        self, step: int, numbers: Mapping[str, float], words: Mapping[str, str], *, released: bool
+    ) -> None:
+        """Add the result to the run that training has left, and wait a bounded time until it is there."""
+        at = Position(step, step)
+        self.begins(at)
+        self.logs(at, numbers)
+        self._put(dict(words))
+        self._end("FINISHED" if released else "FAILED")
+
+    def _end(self, status: str) -> None:
+        self._put(status)
         self._thread.join(_FAREWELL_S)
         if self._thread.is_alive():
             self._tell_once(f"it did not take everything within {_FAREWELL_S} s")
@@ -80,7 +95,10 @@ class Mlflow(Observer):
         try:
             self._report.open()
             while not isinstance(item := self._queue.get(), str):
-                self._report.send(*item)
+                if isinstance(item, dict):
+                    self._report.tag(item)
+                else:
+                    self._report.send(*item)
             self._report.close(item)
         except Exception as error:  # noqa: BLE001 - the training must not end because of a tracker
             self._tell_once(next(iter(str(error).splitlines()), type(error).__name__))
@@ -91,8 +109,8 @@ class Mlflow(Observer):
             self._tell(f"MLflow at {self._report.uri}: {problem}. The training goes on.")
 
 
-_Item = tuple[int, int, dict[str, float]] | str
-"""A time in milliseconds with a step and its numbers, or the status that the run ended with."""
+_Item = tuple[int, int, dict[str, float]] | dict[str, str] | str
+"""A time in milliseconds with a step and its numbers, tags, or the status that the run ended with."""
 
 
 class _Report:
@@ -122,6 +140,12 @@ class _Report:
 
         metrics = [Metric(name, value, timestamp_ms, step) for name, value in numbers.items()]
         self._store.log_batch(self._run_id, metrics=metrics, params=[], tags=[])
+
+    def tag(self, words: dict[str, str]) -> None:
+        from mlflow.entities import RunTag  # noqa: PLC0415
+
+        tags = [RunTag(name, value[:_LONGEST_TAG]) for name, value in words.items()]
+        self._store.log_batch(self._run_id, metrics=[], params=[], tags=tags)
 
     def close(self, status: str) -> None:
         from mlflow.entities import RunStatus  # noqa: PLC0415
