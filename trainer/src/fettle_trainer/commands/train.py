@@ -1,7 +1,8 @@
 """`train`: check the data, train, prove and measure the result, and release it.
 
 One process does all of it here. With several (`distributed` in the run's file) this process starts them with torchrun
-and waits; a `torchrun -m fettle_trainer train run.json` of your own trains too, and leaves export to `export`.
+and waits. A `torchrun -m fettle_trainer train run.json` of your own does the same with as many as it starts; torchrun
+itself then ends with 0 or 1, and names the codes below in its summary.
 
 Exit codes: 0 done; 2 the data or the settings are wrong; 3 a gate was missed; 85 stopped by a signal, after saving;
 86 out of memory, try a smaller micro-batch; anything else: try again, the run goes on from its newest checkpoint.
@@ -20,9 +21,11 @@ from fettle_trainer.commands.run_file import allowed_networks, load_run
 from fettle_trainer.commands.terminal import answer, tell
 from fettle_trainer.config.exit_codes import ExitCode
 from fettle_trainer.config.outcome import Outcome
+from fettle_trainer.durable.failures import is_lost_peer
 from fettle_trainer.durable.launch import Children, plan_gang, run_gang, run_reporting
+from fettle_trainer.durable.started_ranks import as_started, is_started_rank
 from fettle_trainer.durable.termination import render_outcome, termination_log, write_termination_message
-from fettle_trainer.durable.verdict import REPORTS_VARIABLE, Verdict, write_report
+from fettle_trainer.durable.verdict import Verdict, write_report
 from fettle_trainer.environment import seal_environment
 from fettle_trainer.train.ending import failed_outcome, verdict_of
 from fettle_trainer.train.folders import run_folders
@@ -52,18 +55,28 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Train in the way that the configuration and the environment ask for."""
-    if arguments.phase is not None or _is_rank():
+    if arguments.phase is not None:
         return _run_phase(arguments)
+    first = not is_started_rank() or os.environ["RANK"] == "0"
     config: RunConfig | None = None
+    speaks = first
     try:
         config = load_run(arguments.run)
-        several = config.distributed.nodes * config.distributed.processes_per_node > 1
-        outcome = _with_ranks(arguments.run, config) if several else _alone(config)
+        outcome = _trained(arguments.run, config)
         code: int = ExitCode.DONE
     except Exception as error:  # noqa: BLE001 - whatever ends a run is told in its last words
         verdict = error.verdict if isinstance(error, _ChildFailed) else verdict_of(error)
         outcome, code = failed_outcome(verdict, config), verdict.exit_code
-    return _say(outcome, code, arguments.termination_log)
+        # Another rank has something to say when it knows more than that all were stopped, or that one is gone.
+        speaks = first or not (code == ExitCode.STOPPED or is_lost_peer(error))
+    return _say(outcome, code, arguments.termination_log, first=first) if speaks else code
+
+
+def _trained(file: Path, config: RunConfig) -> Outcome:
+    if is_started_rank():
+        return _alone(config.model_copy(update={"distributed": as_started(config.distributed)}))
+    several = config.distributed.nodes * config.distributed.processes_per_node > 1
+    return _with_ranks(file, config) if several else _alone(config)
 
 
 class _ChildFailed(Exception):
@@ -74,19 +87,13 @@ class _ChildFailed(Exception):
         self.verdict = verdict
 
 
-def _is_rank() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 def _run_phase(arguments: argparse.Namespace) -> int:
     """Do one phase for the process that waits for it, and leave a report of how it ended."""
     error: Exception | None = None
     try:
-        _phase(arguments.phase or "steps", load_run(arguments.run))
+        _phase(arguments.phase, load_run(arguments.run))
     except Exception as raised:  # noqa: BLE001 - the report tells
         error = raised
-    if error is not None and REPORTS_VARIABLE not in os.environ:
-        tell(verdict_of(error).message)
     return write_report(error)
 
 
@@ -103,6 +110,7 @@ def _phase(name: str, config: RunConfig) -> None:
 
 
 def _alone(config: RunConfig) -> Outcome:
+    """Go through all phases on this process, which may be one of the ranks of somebody's own torchrun."""
     from fettle_trainer.train import phases  # noqa: PLC0415 - as above
 
     return phases.whole(config, allowed_networks(), tell)
@@ -140,12 +148,12 @@ def _outcome_file(config: RunConfig) -> Path:
     return run_folders(config.output).work / "outcome.json"
 
 
-def _say(outcome: Outcome, code: int, log: Path | None) -> int:
-    path = termination_log(log)
+def _say(outcome: Outcome, code: int, log: Path | None, *, first: bool) -> int:
+    path = termination_log(log) if first else None
     if path is not None:
         write_termination_message(outcome, path)
     if outcome.error is not None:
         tell(f"{outcome.outcome}: {outcome.error.code}: {outcome.error.message}")
-    else:
+    elif first:
         answer(outcome.model_dump_json(by_alias=True, exclude_none=True, indent=2))
     return code

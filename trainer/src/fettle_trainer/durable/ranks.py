@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import distributed
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from fettle_trainer.durable.zero import choose_device
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 WAIT: Final = timedelta(minutes=30)
 """How long a rank waits for another one in a collective; data is prepared before, so nobody is that slow."""
-
-
 _COMPILED_AT_START: Final = "deepspeed_shm_comm"
 """DeepSpeed's own collectives on CPUs; gloo does the same."""
 
@@ -58,6 +57,15 @@ def join_ranks(*, with_deepspeed: bool) -> None:
         )
     else:
         distributed.init_process_group(backend, timeout=WAIT)
+
+
+def leave_ranks() -> None:
+    """Part from the other ranks, once all of them have come so far; this process goes on as one alone."""
+    if distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+    # accelerate keeps the settings of ZeRO alive, and transformers would cut every model that is loaded from now on.
+    unset_hf_deepspeed_config()
 
 
 @contextmanager

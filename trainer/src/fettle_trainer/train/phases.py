@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from transformers.utils import logging as transformers_logging
 
+from fettle_trainer.config.outcome import Outcome
 from fettle_trainer.durable.compatible import ensure_same_run
-from fettle_trainer.durable.ranks import is_first_rank
+from fettle_trainer.durable.ranks import is_first_rank, leave_ranks
 from fettle_trainer.durable.stop import StopRequest
 from fettle_trainer.train.finishing import finish_run
 from fettle_trainer.train.fit import run_shape
@@ -22,7 +23,6 @@ from fettle_trainer.watch.server import Address, ProgressServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fettle_trainer.config.outcome import Outcome
     from fettle_trainer.config.run import RunConfig
     from fettle_trainer.data.http import Limits
     from fettle_trainer.train.fit import Job
@@ -46,12 +46,16 @@ def finish(config: RunConfig, limits: Limits, tell: Callable[[str], None]) -> Ou
 
 
 def whole(config: RunConfig, limits: Limits, tell: Callable[[str], None]) -> Outcome:
-    """Go through all phases on this process."""
+    """Go through all phases on this process; of several ranks the first one finishes, and the others are done before."""
     with quiet(), StopRequest().listening() as request, _board(config, tell) as board:
         job = make_job(config, limits)
-        write_reports(job, tell)
-        request.check()
+        if is_first_rank():
+            write_reports(job, tell)
+        if job.resolved.world_size == 1:
+            request.check()  # several ranks agree on that, after their first step
         _train(job, request, board, tell)
+        if not is_first_rank():
+            return Outcome(outcome="succeeded")
         return finish_run(job, request, board, tell)
 
 
@@ -64,6 +68,7 @@ def _train(job: Job, request: StopRequest, board: Board, tell: Callable[[str], N
         return
     board.enter("training")
     train_steps(job, request, board, tell)
+    leave_ranks()
 
 
 @contextmanager
