@@ -17,11 +17,13 @@ import pytest
 
 from fettle_trainer.config.outcome import Outcome, OutcomeError
 from fettle_trainer.config.run import DistributedConfig
+from fettle_trainer.durable import kernel_kills
 from fettle_trainer.durable.checkpoints import CheckpointStore
 from fettle_trainer.durable.failures import is_lost_peer, is_out_of_memory, out_of_memory, save_failure
 from fettle_trainer.durable.launch import (
     Children,
     plan_gang,
+    run_reporting,
     torchrun_command,
     wait_for_name,
 )
@@ -59,6 +61,26 @@ def test_the_rank_that_knows_why_decides(
 ) -> None:
     verdict = judge(reports, range(2), returncode)
     assert (verdict.exit_code, verdict.code) == (exit_code, code)
+
+
+def test_a_rank_that_the_kernel_killed_for_its_memory_is_told_apart_from_one_that_was_just_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = tmp_path / "memory.events"
+    events.write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
+    monkeypatch.setattr(kernel_kills.memory_kills, "__defaults__", ((tmp_path / "missing", events),))
+    killed = f"sed -i 's/oom_kill 2/oom_kill 3/' {events}; kill -9 $$"
+
+    first = run_reporting(["sh", "-c", killed], range(1), Children(), os.environ, 1.0)
+    second = run_reporting(["sh", "-c", "kill -9 $$"], range(1), Children(), os.environ, 1.0)
+
+    assert (first.exit_code, first.code, second.exit_code, second.code) == (
+        86,
+        "OutOfMemory",
+        137,
+        "RankLost",
+    )
+    assert "training.microBatchSize" in first.message
 
 
 def test_a_rank_leaves_its_report_where_the_launcher_looks(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from fettle_trainer.config.exit_codes import ExitCode
+from fettle_trainer.durable.kernel_kills import memory_kills
+from fettle_trainer.durable.signals import heard_by
 from fettle_trainer.durable.verdict import REPORTS_VARIABLE, Verdict, judge, read_reports
 from fettle_trainer.errors import IncompleteError, WrongInputError
 
@@ -36,7 +38,6 @@ _GRACE_MARGIN_S: Final = 10
 _NAME_DEADLINE_S: Final = 300.0
 """A pod's name can appear in the cluster's DNS tens of seconds after the pod."""
 _NAME_PAUSE_S: Final = 2.0
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,8 @@ class Children:
     @contextmanager
     def listening(self) -> Iterator[Children]:
         """Pass SIGTERM and SIGINT on within the block: the first gently, a second one ends everything."""
-        previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
-        try:
+        with heard_by(self._handle):
             yield self
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
         """Run a child to its end and return its exit code; none is started once a stop was requested."""
@@ -163,6 +160,7 @@ def run_reporting(
     patience_s: float,
 ) -> Verdict:
     """Run a child whose ranks report their end, and return the verdict over the reports."""
+    kills = memory_kills()
     with TemporaryDirectory(prefix="fettle-ranks-") as folder:
         returncode = children.run(command, {**environment, REPORTS_VARIABLE: folder})
         reports = read_reports(Path(folder))
@@ -173,7 +171,7 @@ def run_reporting(
             "Stopped",
             f"The run was stopped by {children.requested.name} before it had anything new to save.",
         )
-    return judge(reports, ranks, returncode)
+    return judge(reports, ranks, returncode, memory_kill=memory_kills() > kills)
 
 
 def wait_for_name(

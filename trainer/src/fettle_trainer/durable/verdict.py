@@ -98,12 +98,22 @@ def read_reports(folder: Path) -> dict[int, RankReport]:
     return reports
 
 
-def judge(reports: Mapping[int, RankReport], ranks: range, returncode: int) -> Verdict:
-    """Return how the gang ended; `returncode` is that of torchrun."""
+def judge(
+    reports: Mapping[int, RankReport], ranks: range, returncode: int, *, memory_kill: bool = False
+) -> Verdict:
+    """Return how the gang ended; `returncode` is that of torchrun, `memory_kill` what the kernel says."""
     for weighty in _BY_WEIGHT:
         if found := _earliest(reports, weighty):
             return found
     missing = [rank for rank in ranks if rank not in reports]
+    if missing and memory_kill:
+        return Verdict(
+            ExitCode.OUT_OF_MEMORY,
+            "OutOfMemory",
+            f"The kernel killed rank {missing[0]}, because the container's memory was used up. Lower"
+            " training.microBatchSize, or give the container more memory.",
+            "training.microBatchSize",
+        )
     ends = {report.exit_code for report in reports.values()}
     if not missing and ends == {ExitCode.STOPPED}:
         found = _earliest(reports, ExitCode.STOPPED)
@@ -113,13 +123,19 @@ def judge(reports: Mapping[int, RankReport], ranks: range, returncode: int) -> V
         return Verdict(ExitCode.DONE)
     if found := _earliest(reports, ExitCode.INCOMPLETE):
         return found
-    if missing:
-        return Verdict(
-            KILLED,
-            "RankLost",
-            f"Rank {missing[0]} of {len(ranks)} ended without a word: it was killed, perhaps because the node ran"
-            " out of memory. The run goes on from the newest checkpoint.",
-        )
+    return _lost(missing[0], len(ranks)) if missing else _disagreement(returncode, ends)
+
+
+def _lost(rank: int, ranks: int) -> Verdict:
+    return Verdict(
+        KILLED,
+        "RankLost",
+        f"Rank {rank} of {ranks} ended without a word: it was killed, perhaps because the node ran out of memory or is"
+        " going down. The run goes on from the newest checkpoint.",
+    )
+
+
+def _disagreement(returncode: int, ends: set[int]) -> Verdict:
     return Verdict(
         ExitCode.INCOMPLETE,
         "RanksDisagree",
