@@ -126,6 +126,8 @@ def test_tokens_are_as_good_a_prompt_as_their_text(client: openai.OpenAI, tiny: 
         client.completions.create(prompt=prompt, **asked).choices[0].text for prompt in ("A pod is", tokens)
     ]
     assert said[0] == said[1]
+    with pytest.raises(openai.BadRequestError, match="from 0 to 383"):
+        client.completions.create(prompt=[384], **asked)
 
 
 def test_adapters_answer_in_their_own_way(client: openai.OpenAI, server: Server) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fettle_server.api import chat, completions
-from fettle_server.api.score import ScoreRequest
+from fettle_server.api import chat, completions, score
 from fettle_server.api.validation import refuse_unsupported, validated
 from fettle_server.engine.types import Sampling
 from fettle_server.layer.asgi import Refused
 
+REFERENCE = Path(__file__).parents[3] / "docs/reference/server-api.md"
 HELLO = [{"role": "user", "content": "hello"}]
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 
@@ -26,8 +27,10 @@ def parsed_completion(**given: Any) -> completions.CompletionRequest:
     return validated(completions.CompletionRequest, refuse_unsupported(document, completions.HARMLESS))
 
 
-def parsed_score(conversation: Any = HELLO, **parameters: Any) -> ScoreRequest:
-    return validated(ScoreRequest, {"input_data": {"input_string": conversation, "parameters": parameters}})
+def parsed_score(conversation: Any = HELLO, **parameters: Any) -> score.ScoreRequest:
+    return validated(
+        score.ScoreRequest, {"input_data": {"input_string": conversation, "parameters": parameters}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -224,3 +227,10 @@ def test_an_azure_parameter_that_would_be_ignored_is_refused(parameters: dict[st
     with pytest.raises(Refused) as refused:
         parsed_score(**parameters)
     assert refused.value.param == param
+
+
+def test_the_reference_lists_every_parameter() -> None:
+    models = (chat.ChatRequest, completions.CompletionRequest, score.ScoreParameters)
+    known = {name for model in models for name in model.model_fields}
+    text = REFERENCE.read_text()
+    assert [name for name in {*known, *chat.HARMLESS, *completions.HARMLESS} if f"`{name}`" not in text] == []

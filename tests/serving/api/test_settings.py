@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from fettle_server.api.names import Names
 from fettle_server.engine.types import AdapterSpec
 from fettle_server.errors import InvalidSettings
-from fettle_server.settings import load_settings
+from fettle_server.settings import _parser, load_settings
 
+GUIDE = Path(__file__).parents[3] / "docs/guides/serving.md"
 DIGEST = f"sha256:{'a' * 64}"
 
 
@@ -67,3 +69,12 @@ def test_a_wrong_setting_is_one_sentence_that_names_it(
 def test_a_variable_is_held_to_the_same_choices(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="--log-level"):
         load_settings([f"--base={tmp_path}"], {"FETTLE_SERVER_LOG_LEVEL": "loud"})
+
+
+def test_the_guide_lists_every_flag_and_its_default() -> None:
+    rows = [line for line in GUIDE.read_text().splitlines() if line.startswith("| `--")]
+    parser = _parser()
+    for flag in parser.flags:
+        (row,) = [row for row in rows if re.search(rf"`{flag}[ `]", row.split("|")[1])]
+        default = parser.get_default(flag[2:].replace("-", "_"))
+        assert default is None or str(default) in row
