@@ -18,7 +18,7 @@ from fettle_server.engine.request import Answer, Channel, Request, Voice
 from fettle_server.engine.settings import EngineSettings
 from fettle_server.engine.step_loop import Bounds, StepLoop
 from fettle_server.engine.text_side import TextSide, load_text_side
-from fettle_server.engine.types import Chunk, Load, PromptTooLongError
+from fettle_server.engine.types import Chunk, EngineError, Load, PromptTooLongError
 from fettle_server.engine.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Engine:
         """Tokens of a prompt and its answer together; known once started."""
         self._waiting = Waiting(settings.max_waiting)
         self._cells = 0
+        self._vocabulary = 0
         self._is_stopping = False
         self._parts: tuple[StepLoop, Adapters] | None = None
 
@@ -75,6 +76,10 @@ class Engine:
         if not prompt:
             msg = "the prompt is empty; a model needs at least one token to go on from"
             raise ValueError(msg)
+        # An index without a row ends the step on a CPU, and every later one on a GPU.
+        if not 0 <= min(prompt) <= max(prompt) < self._vocabulary:
+            message = f"The prompt holds a token id that the model has not: they go from 0 to {self._vocabulary - 1}."
+            raise EngineError(message)
         if sampling.max_tokens < 1:
             msg = f"max_tokens is {sampling.max_tokens}; at least one token has to be asked for"
             raise ValueError(msg)
@@ -134,6 +139,7 @@ class Engine:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         base = load_base_model(settings)
+        self._vocabulary = base.model.get_input_embeddings().num_embeddings
         text = load_text_side(settings.base, base.stop_ids)
         self._cells = cache_tokens(settings, base)
         self.max_context = context_tokens(settings, base, self._cells)
