@@ -65,12 +65,12 @@ def measure(stage: Stage, count: int) -> None:
     for name in names:
         stage.create(FINETUNEJOBS, job(name))
     print(f"{count} jobs created in {time.monotonic() - began:.1f} s")
-    wait_until(lambda: phases(stage)[""] == 0, timeout_s=PATIENCE_S, every_s=1, otherwise=lambda: "no status")
+    wait_until(lambda: phases(stage)[""] == 0, timeout_s=PATIENCE_S, every_s=2, otherwise=lambda: "no status")
     print(f"all have a first status after {time.monotonic() - began:.1f} s{busy(stage.operator.pid)}")
     wait_until(
         lambda: phases(stage)["Succeeded"] == count,
         timeout_s=PATIENCE_S,
-        every_s=1,
+        every_s=5,
         otherwise=lambda: "no end",
     )
     print(f"all have Succeeded after {time.monotonic() - began:.1f} s{busy(stage.operator.pid)}")

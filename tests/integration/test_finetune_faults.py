@@ -12,9 +12,9 @@ from faults.nodes import Ends
 from faults.operator_process import OperatorProcess, configuration
 from faults.rules import Answer, Kill, Request, Reset, Rule, is_write
 from faults.stage import Stage, eventually
-from fettle_operator.resources import FINETUNEJOBS, JOBS
-from finetune_objects import outcome
-from finetune_stage import await_phase, end_state, job, lives, phase_of, playing, prepare, told
+from fettle_operator.resources import CONFIGMAPS, FINETUNEJOBS, JOBS
+from finetune_objects import failed, outcome
+from finetune_stage import DISRUPTED, await_phase, end_state, job, lives, phase_of, playing, prepare, told
 
 pytestmark = pytest.mark.apiserver
 
@@ -48,6 +48,12 @@ def live(stage: Stage, name: str, kind: str) -> Any:
     eventually(lambda: ended(stage, name, ENDS[kind]), f"{name} {ENDS[kind]}")
     stage.await_quiet(1.0)
     return end_state(stage, name)
+
+
+def made_twice(stage: Stage) -> dict[Any, int]:
+    """Return what was created or deleted more than once."""
+    counts = stage.witness.counts(("Adapter", "Job", "ConfigMap"))
+    return {key: count for key, count in counts.items() if count != 1}
 
 
 def most_live_trainers(stage: Stage) -> int:
@@ -98,8 +104,7 @@ def test_a_crash_at_any_write_changes_nothing_in_the_end(stage: Stage, kind: str
 
     assert {name: end_state(stage, name) for name in names} == dict.fromkeys(names, reference)
     assert len(set(killed)) >= writes // 2, "the operator died again and again"
-    created = {key: count for key, count in stage.witness.counts(("Adapter", "Job")).items() if count != 1}
-    assert created == {}
+    assert made_twice(stage) == {}
     assert most_live_trainers(stage) == 1
     assert "Traceback" not in stage.operator.log()
 
@@ -133,7 +138,7 @@ def test_every_write_that_fails_once_is_made_up_for(stage: Stage, fault: str) ->
 
     assert live(stage, "life-01", "preempted") == reference
     assert len(tried) > 5
-    assert {key: n for key, n in stage.witness.counts(("Adapter", "Job")).items() if n != 1} == {}
+    assert made_twice(stage) == {}
 
 
 def test_two_operators_at_once_start_no_attempt_twice(stage: Stage, tmp_path: Path) -> None:
@@ -153,7 +158,7 @@ def test_two_operators_at_once_start_no_attempt_twice(stage: Stage, tmp_path: Pa
         for name in names:
             await_phase(stage, name, "Succeeded")
         stage.await_quiet(QUIET_S)
-        assert {key: n for key, n in stage.witness.counts(("Adapter", "Job")).items() if n != 1} == {}
+        assert made_twice(stage) == {}
         assert most_live_trainers(stage) == 1
     finally:
         second.stop()
@@ -161,24 +166,44 @@ def test_two_operators_at_once_start_no_attempt_twice(stage: Stage, tmp_path: Pa
 
 OUTCOMES: dict[str, tuple[Ends, int]] = {
     "stopped": (Ends(85, outcome("stopped", checkpointStep=3)), 0),
+    "preempted": (Ends(143, conditions=(DISRUPTED,)), 0),
+    "memory": (Ends(86, failed("outOfMemory", "OutOfMemory", microBatchSize=8)), 0),
     "killed": (Ends(137), 1),
     "terminated": (Ends(143), 1),
     "oomkilled": (Ends(137, reason="OOMKilled"), 0),
     "garbled": (Ends(0, '{"outcome": "succ'), 1),
     "silent": (Ends(1, ""), 1),
+    "full": (Ends(1, failed(code="StorageFull", message="no space is left")), 1),
+}
+FINAL: dict[str, tuple[Ends, str]] = {
+    "refused": (Ends(2, failed(code="TemplateMissing", message="no chat template")), "InputRefused"),
+    "missed": (Ends(3, failed("gateMissed", "GateMissed", "too bad")), "GateMissed"),
 }
 
 
 def test_each_way_in_which_pods_end_costs_what_it_should(stage: Stage) -> None:
     prepare(stage)
-    stage.nodes.play = playing(lambda name, attempt: OUTCOMES[name][0] if attempt == 1 else told(name))
-    for name in OUTCOMES:
+    first = {
+        **{name: end for name, (end, _) in OUTCOMES.items()},
+        **{name: end for name, (end, _) in FINAL.items()},
+    }
+    stage.nodes.play = playing(lambda name, attempt: first[name] if attempt == 1 else told(name))
+    for name in first:
         stage.create(FINETUNEJOBS, job(name))
     stage.operator.start()
 
     for name, (_, counted) in OUTCOMES.items():
         status = await_phase(stage, name, "Succeeded")
         assert (len(status["attempts"]), status["failedAttempts"]) == (2, counted), name
+    for name, (_, reason) in FINAL.items():
+        assert len(await_phase(stage, name, "Failed")["attempts"]) == 1, name
+        assert stage.condition(name, "Ready", FINETUNEJOBS)["reason"] == reason  # type: ignore[index]
+    sizes = {
+        json.loads(each["data"]["run.json"])["training"].get("microBatchSize")
+        for each in stage.items(CONFIGMAPS)
+        if each["metadata"].get("labels", {}).get("fettle.dev/owner-name") == "memory"
+    }
+    assert sizes == {None, 4}, "half the micro-batch, after lack of memory alone"
 
 
 def test_a_hundred_jobs_cost_what_one_costs_a_hundred_times(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -53,14 +54,22 @@ class NodeStub:
         self._upstream = upstream
         self._namespace = namespace
         self.play = play
+        self._busy: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def run(self) -> None:
-        """Play until cancelled. Like the real controllers it looks at what is there, not at what it did before."""
-        async for event in self._upstream.watch(
-            JOBS.path(self._namespace), {"labelSelector": MANAGED_SELECTOR}
-        ):
-            job = event["object"]
-            if event["type"] == "DELETED":
+        """Play until cancelled. Like the real controllers it looks at what is there, not at what it did before.
+
+        Each Job's events are taken in their order, those of different Jobs at the same time, as nodes do.
+        """
+        async with asyncio.TaskGroup() as nodes:
+            async for event in self._upstream.watch(
+                JOBS.path(self._namespace), {"labelSelector": MANAGED_SELECTOR}
+            ):
+                nodes.create_task(self._react(event["type"], event["object"]))
+
+    async def _react(self, what: str, job: dict[str, Any]) -> None:
+        async with self._busy[job["metadata"]["uid"]]:
+            if what == "DELETED":
                 await self._collect(job)
             elif not job.get("status", {}).get("conditions") and not _suspended(job):
                 await self._advance(job)

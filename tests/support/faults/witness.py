@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from faults.upstream import Upstream
-from fettle_operator.resources import ADAPTERS, EVENTS, JOBS, PODS, ApiResource
+from fettle_operator.resources import ADAPTERS, CONFIGMAPS, EVENTS, JOBS, PODS, ApiResource
 
 __all__ = ["Seen", "Witness"]
 
-_WATCHED: tuple[ApiResource, ...] = (ADAPTERS, JOBS, PODS, EVENTS)
+_WATCHED: tuple[ApiResource, ...] = (ADAPTERS, JOBS, CONFIGMAPS, PODS, EVENTS)
 
 
 @dataclass(frozen=True)
