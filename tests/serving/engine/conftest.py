@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ class Releases:
 
     def __getitem__(self, name: str) -> Release:
         if name not in self._made:
-            options = {
+            options: dict[str, dict[str, Any]] = {
                 "plain": {},
                 "wide": {"r": 8, "lora_alpha": 8},
                 "dora": {"use_dora": True},

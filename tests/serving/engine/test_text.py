@@ -40,7 +40,7 @@ def test_a_stream_says_what_the_tokenizer_says(family: str, tiny: Tiny) -> None:
         assert "".join(pieces) == tokenizer.decode(ids, skip_special_tokens=True) == text
         assert all("\ufffd" not in piece for piece in pieces)
         assert b"".join(tokens.bytes_of(token) for token in ids).decode() == text
-    chance = random.Random(3)
+    chance = random.Random(3)  # noqa: S311 - chance, not secrets
     for _ in range(20):
         # Most random tokens are no valid UTF-8, and some steer the model; an unfinished end is left out.
         ids = [chance.randrange(384) for _ in range(30)]
@@ -144,7 +144,7 @@ def test_the_token_behind_an_answer_ends_it_although_no_configuration_names_it(
 def test_what_a_template_refuses_is_told_with_its_own_words(tiny: Tiny) -> None:
     text = load_text_side(tiny("gemma2"), ())
     with pytest.raises(
-        WrongMessagesError, match="The model's chat template refuses the messages: .*alternat"
+        WrongMessagesError, match=r"The model's chat template refuses the messages: .*alternat"
     ):
         text.chat([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}])
     tokenizer = AutoTokenizer.from_pretrained(tiny("gemma2"))

@@ -109,6 +109,8 @@ class LoraBank:
                 self._causal.set_submodule(path, module.get_base_layer())
             elif isinstance(module, AuxiliaryTrainingWrapper):
                 self._causal.set_submodule(path, module.original_module)
+        # PEFT would take the configurations it finds here for adapters that are still there.
+        vars(self._causal).pop("peft_config", None)
 
     def _collect_modules(self) -> None:
         """Find the modules that adapters live in; each gets its hook once."""

@@ -61,6 +61,9 @@ class StepLoop:
         self._delivery = Delivery()
         self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._end: float | None = None
+        self._is_woken = False
+        """Whether something has changed since this step began."""
+        self._is_over = False
         self._thread = threading.Thread(target=self._run, name="fettle-steps", daemon=True)
 
     def start(self) -> None:
@@ -77,13 +80,14 @@ class StepLoop:
     def wake(self) -> None:
         """Look again whether there is something to do."""
         with self._waiting.lock:
+            self._is_woken = True
             self._waiting.arrived.notify()
 
     def between(self, job: Callable[[], Any]) -> Future[Any]:
         """Run a function between two steps."""
         future: Future[Any] = Future()
         with self._waiting.lock:
-            if self._thread.is_alive():
+            if not self._is_over:
                 self._jobs.append((job, future))
                 self._waiting.arrived.notify()
             else:
@@ -102,7 +106,7 @@ class StepLoop:
 
     def _run(self) -> None:
         try:
-            while not self._is_done():
+            while self._goes_on():
                 self._do_jobs()
                 self.between_steps()
                 self._remove_cancelled()
@@ -116,11 +120,13 @@ class StepLoop:
             self.error = error
         self._cut()
 
-    def _is_done(self) -> bool:
+    def _goes_on(self) -> bool:
+        """Say whether there is another step; whatever changes from here on is seen after it."""
+        self._is_woken = False
         if self._end is None:
-            return False
+            return True
         is_idle = not self._lanes and not len(self._waiting)
-        return is_idle or time.monotonic() >= self._end
+        return not is_idle and time.monotonic() < self._end
 
     def _do_jobs(self) -> None:
         while self._jobs:
@@ -132,7 +138,7 @@ class StepLoop:
 
     def _rest(self) -> None:
         with self._waiting.lock:
-            if not self._jobs and self._waiting.next() is None and self._end is None:
+            if not (self._is_woken or self._jobs) and self._waiting.next() is None:
                 self._waiting.arrived.wait()
 
     def _let_in(self) -> None:
@@ -267,5 +273,7 @@ class StepLoop:
             self._delivery.add(request.channel, ShuttingDownError())
         self._lanes = {}
         self._delivery.send()
+        with self._waiting.lock:
+            self._is_over = True
         while self._jobs:
             self._jobs.popleft()[1].set_exception(ShuttingDownError())
