@@ -117,6 +117,18 @@ async def test_pinned_direct_and_own_requests_have_no_copy(headers: dict[str, st
     assert server.outcomes == {}
 
 
+async def test_an_answer_without_a_byte_has_no_copy() -> None:
+    async def nothing(exchange: Exchange) -> None:
+        await exchange.receive()
+        await exchange.start()
+        await exchange.write(b"", last=True)
+
+    layer = Layer(app_of(nothing), Surroundings(lambda: {"shadow-x"}, lambda: False))
+    layer.shadow.configure(ShadowSettings(revision="shadow-x", percent=100))
+    await call(layer, "POST", CHAT, BODY, **MAIN)
+    assert not layer.shadow._running
+
+
 async def test_about_the_wanted_share_is_copied() -> None:
     server = Server()
     server.shadow(percent=25)

@@ -116,7 +116,7 @@ async def running(runtime: VllmRuntime, monkeypatch: pytest.MonkeyPatch) -> Asyn
         url = f"http://127.0.0.1:{place.getsockname()[1]}"
         async with (
             aiohttp.ClientSession(url) as http,
-            AsyncOpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0) as openai,
+            AsyncOpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0, timeout=30) as openai,
         ):
             yield Running(url, vllm, runtime.adapters_root, http, openai, OPERATOR)
         vllm.go.set()

@@ -115,6 +115,12 @@ def test_files_that_were_changed_are_refused(tmp_path: Path) -> None:
     assert error.value.reason == "DigestMismatch"
 
 
+def test_another_adapter_than_the_digest_names_is_refused(tmp_path: Path) -> None:
+    folder = files.write_adapter(tmp_path / "a")
+    with pytest.raises(RefusedAdapterError, match="Name the folder of that digest"):
+        loadable(AdapterSpec("rev-a", BASE, folder.name), settings(tmp_path))
+
+
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(RefusedAdapterError) as error:
         loadable(AdapterSpec("rev-a", BASE, "nowhere"), settings(tmp_path))
