@@ -9,6 +9,7 @@ os.environ.update(
     OMP_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="false",
     HF_HUB_OFFLINE="1",
+    DS_ACCELERATOR="cpu",
     CUDA_VISIBLE_DEVICES="",
 )
 

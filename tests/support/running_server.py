@@ -79,7 +79,7 @@ def running(settings: ServerSettings) -> Iterator[Opened]:
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        yield started.result(60)
+        yield started.result(300)
     finally:
         ended.set()
         thread.join()
