@@ -87,7 +87,7 @@ class VllmAdapters:
             for revision, spec in self._wanted.items()
         )
 
-    def apply(self, wanted: Sequence[AdapterSpec]) -> list[AdapterState]:
+    def apply(self, wanted: Sequence[AdapterSpec]) -> None:
         """Take the full list of what is to be held; return at once."""
         self._wanted = {spec.revision: spec for spec in wanted}
         for revision, held in list(self._held.items()):
@@ -97,7 +97,6 @@ class VllmAdapters:
                 held.state = "Ready" if held.answered else "Loading"
         self._begin_wanted()
         self._work()
-        return self.adapters()
 
     @contextlib.contextmanager
     def claimed(self, revision: str) -> Iterator[Target]:

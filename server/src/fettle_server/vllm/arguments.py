@@ -1,17 +1,16 @@
 """vLLM's command line and environment from typed settings. Pure: whoever starts the pod does not need vLLM."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+from pydantic import ConfigDict
+from pydantic.alias_generators import to_camel
 
 from fettle_server.errors import InvalidSettings
 from fettle_server.vllm.ranks import RANK_STEPS, rank_step
 from fettle_server.vllm.settings import LayerSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["MIDDLEWARE", "VllmRuntime", "arguments", "environment"]
 
@@ -25,6 +24,9 @@ _MOST_PER_BATCH: Final = 8
 @dataclass(frozen=True, slots=True)
 class VllmRuntime:
     """How a pool's pods run; the words of an InferenceDeployment's `runtime`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(alias_generator=to_camel, extra="forbid")
+    """For the file that they are read from."""
 
     model: Path
     """The base model's folder."""
