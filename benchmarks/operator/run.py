@@ -10,6 +10,7 @@ printed here. `--profile` measures the burst under cProfile, which slows it down
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +27,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from devcluster import apiserver, binaries, build
 from devcluster.waiting import wait_until
-from faults.stage import Stage, staged
-from fettle_operator.resources import FINETUNEJOBS
-from finetune_stage import job, lives, prepare
+from faults.background import Background
+from faults.nodes import NodeStub
+from faults.operator_process import OperatorProcess, configuration
+from faults.upstream import Upstream
+from fettle_operator.resources import CLAIMS, FINETUNEJOBS, ApiResource
+from finetune_stage import job, lives
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from devcluster.apiserver import ApiServer
 
@@ -40,57 +45,130 @@ PATIENCE_S = 3600.0
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
+@dataclass(frozen=True)
+class Bench:
+    """An API server, a stub for the nodes, and an operator that speaks to the server with nobody between."""
+
+    server: ApiServer
+    background: Background
+    upstream: Upstream
+    operator: OperatorProcess
+
+    def items(self, resource: ApiResource) -> list[dict[str, Any]]:
+        """Return all objects of a kind."""
+        found: list[dict[str, Any]] = self.server.api().request("GET", resource.path(NAMESPACE))["items"]
+        return found
+
+    def create_all(self, resource: ApiResource, manifests: Sequence[dict[str, Any]]) -> None:
+        """Create objects as fast as the server takes them."""
+        self.background.call(self._create_all(resource.path(NAMESPACE), manifests), PATIENCE_S)
+
+    async def _create_all(self, path: str, manifests: Sequence[dict[str, Any]]) -> None:
+        gate = asyncio.Semaphore(8)
+
+        async def create(manifest: dict[str, Any]) -> None:
+            async with gate:
+                code, reply = await self.upstream.json("POST", path, manifest)
+            if code >= 300:
+                sys.exit(f"{manifest['metadata']['name']} was refused: {reply}")
+
+        await asyncio.gather(*(create(manifest) for manifest in manifests))
+
+    def writes(self) -> int:
+        """Return how many mutating requests the operator has sent since it was started."""
+        families = text_string_to_metric_families(self.operator.metrics())
+        samples = (sample for family in families for sample in family.samples)
+        return sum(
+            int(sample.value)
+            for sample in samples
+            if sample.name == "fettle_api_requests_total" and sample.labels["verb"] not in {"get", "list"}
+        )
+
+    def await_ready(self) -> None:
+        """Wait until the operator has listed everything."""
+        wait_until(
+            lambda: self.operator.probe("/readyz") == 200,
+            timeout_s=120,
+            otherwise=lambda: self.operator.log()[-2000:],
+        )
+
+    def await_quiet(self, seconds: float) -> None:
+        """Wait until the operator has written nothing for so long."""
+        seen = -1
+        while (now := self.writes()) != seen:
+            seen = now
+            time.sleep(seconds)
+
+
+@contextmanager
+def set_up(folder: Path, profile: Path | None) -> Iterator[Bench]:
+    """Start everything but the operator."""
+    with api_server(folder) as server, Background() as background:
+        install(server)
+        upstream = Upstream(server)
+        background.call(upstream.open())
+        background.start(NodeStub(upstream, NAMESPACE, lives("good")).run())
+        operator = OperatorProcess(folder, server.kubeconfig, configuration(NAMESPACE, resync_s=300.0))
+        profiler = ("-m", "cProfile", "-o", str(profile.absolute())) if profile else ()
+        operator.interpreter = (sys.executable, *profiler)
+        try:
+            yield Bench(server, background, upstream, operator)
+        finally:
+            operator.kill()
+            background.call(upstream.close())
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("jobs", nargs="?", type=int, default=1000, metavar="JOBS")
     parser.add_argument("--profile", type=Path, metavar="FILE")
     flags = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, api_server(Path(folder)) as server:
-        install(server)
-        with staged(server, NAMESPACE, Path(folder), lives("good"), resync_s=300.0) as stage:
-            profiler = ("-m", "cProfile", "-o", str(flags.profile.absolute())) if flags.profile else ()
-            stage.operator.interpreter = (sys.executable, *profiler)
-            measure(stage, flags.jobs)
+    with tempfile.TemporaryDirectory() as folder, set_up(Path(folder), flags.profile) as bench:
+        measure(bench, flags.jobs)
     return 0
 
 
-def measure(stage: Stage, count: int) -> None:
+def measure(bench: Bench, count: int) -> None:
     """Create the jobs at once, wait for their ends, start the operator again."""
-    prepare(stage)
-    stage.operator.start()
-    stage.await_ready_operator()
-    names = [f"burst-{number:04}" for number in range(count)]
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    bench.create_all(CLAIMS, [{"metadata": {"name": name}, "spec": spec} for name in ("models", "store")])
+    operator = bench.operator
+    operator.start()
+    bench.await_ready()
     began = time.monotonic()
-    for name in names:
-        stage.create(FINETUNEJOBS, job(name))
-    print(f"{count} jobs created in {time.monotonic() - began:.1f} s")
-    wait_until(lambda: phases(stage)[""] == 0, timeout_s=PATIENCE_S, every_s=2, otherwise=lambda: "no status")
-    print(f"all have a first status after {time.monotonic() - began:.1f} s{busy(stage.operator.pid)}")
-    wait_until(
-        lambda: phases(stage)["Succeeded"] == count,
-        timeout_s=PATIENCE_S,
-        every_s=5,
-        otherwise=lambda: "no end",
-    )
-    print(f"all have Succeeded after {time.monotonic() - began:.1f} s{busy(stage.operator.pid)}")
-    stage.await_quiet(5)
-    writes = len(stage.proxy.writes())
-    print(f"mutating requests per job, its Adapter's included: {writes / count:.1f}")
-    print(f"resident memory: {resident_mb(stage.operator.pid):.0f} MB")
-    print(f"pass over a FineTuneJob: {quantiles(stage.operator.metrics())}")
-    stage.operator.stop()
+    bench.create_all(FINETUNEJOBS, [job(f"burst-{number:04}") for number in range(count)])
+    say(f"{count} jobs created in {time.monotonic() - began:.1f} s")
+    await_phases(bench, lambda phases: phases[""] == 0)
+    say(f"all have a first status after {time.monotonic() - began:.1f} s{busy(operator.pid)}")
+    await_phases(bench, lambda phases: phases["Succeeded"] == count)
+    say(f"all have Succeeded after {time.monotonic() - began:.1f} s{busy(operator.pid)}")
+    bench.await_quiet(5)
+    say(f"mutating requests per job, its Adapter's included: {bench.writes() / count:.1f}")
+    say(f"resident memory: {resident_mb(operator.pid):.0f} MB")
+    say(f"pass over a FineTuneJob: {quantiles(operator.metrics())}")
+    operator.stop()
     again = time.monotonic()
-    stage.operator.start()
-    stage.await_ready_operator()
-    stage.await_quiet(10)
-    print(f"writes after a restart: {len(stage.proxy.writes()) - writes}")
-    print(f"listed again within {time.monotonic() - again - 10:.1f} s")
+    operator.start()
+    bench.await_ready()
+    say(f"listed again within {time.monotonic() - again:.1f} s")
+    time.sleep(15)
+    say(f"writes after a restart: {bench.writes()}")
 
 
-def phases(stage: Stage) -> Counter[str]:
-    """Return how many jobs are in each phase."""
-    return Counter(each.get("status", {}).get("phase", "") for each in stage.items(FINETUNEJOBS))
+def await_phases(bench: Bench, wanted: Callable[[Counter[str]], bool]) -> None:
+    """Wait until the jobs are in these phases."""
+
+    def look() -> bool:
+        jobs = bench.items(FINETUNEJOBS)
+        return wanted(Counter(each.get("status", {}).get("phase", "") for each in jobs))
+
+    wait_until(look, timeout_s=PATIENCE_S, every_s=2, otherwise=lambda: bench.operator.log()[-2000:])
+
+
+def say(sentence: str) -> None:
+    """Tell at once: a long run may be watched."""
+    print(sentence, flush=True)
 
 
 def resident_mb(pid: int) -> float:
