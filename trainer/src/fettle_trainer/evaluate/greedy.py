@@ -6,7 +6,7 @@ so that two models, or one model twice, are compared on nothing but their weight
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from transformers import PreTrainedTokenizerBase
 
@@ -95,13 +96,22 @@ def plain(model: Any, settings: GreedySettings) -> Iterator[Any]:
     )
     causal.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), in_16_bits(causal):
             yield causal
     finally:
         causal.train(was_training)
         causal.generation_config = own
         if forward is not None:
             causal.forward = forward
+
+
+def in_16_bits(causal: Any) -> AbstractContextManager[Any]:
+    """Let flash-attention see 16 bits where the weights have 32, as they have it while all of them are trained."""
+    if causal.config._attn_implementation != "flash_attention_2" or causal.dtype != torch.float32:  # noqa: SLF001 - there is no public way to ask
+        return nullcontext()
+    half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    autocast: AbstractContextManager[Any] = torch.autocast(causal.device.type, dtype=half)
+    return autocast
 
 
 def _batches(lengths: Sequence[int], settings: GreedySettings) -> Iterator[list[int]]:

@@ -28,7 +28,7 @@ def adapt(model: Any, config: RunConfig, resolved: Resolved, base_folder: Path) 
         model.requires_grad_(requires_grad=True)
         return model
     if config.method == "qlora":
-        # Freezes the base and makes its inputs carry gradients; the norms stay as they were loaded.
+        # Freezes the base, makes its inputs carry gradients, and what is not quantised fp32.
         model = prepare_model_for_kbit_training(
             model,
             use_gradient_checkpointing=resolved.gradient_checkpointing,

@@ -53,7 +53,7 @@ def make_job(config: RunConfig, limits: Limits) -> Job:
     seal_environment()
 
     hardware = local_hardware(config.distributed.processes_per_node)
-    varlen = has_varlen_attention()
+    varlen = has_varlen_attention() and config.training.precision != "fp32"
     packing = packs_rows(config.training, hardware, varlen_attention=varlen)
     packs = best_fit(prepared.train.lengths, prepared.facts.max_length) if packing else None
     shape = model_shape(base, config.method, config.lora, adapter_rank(config, earlier))

@@ -89,8 +89,9 @@ def _weight_bytes(shape: ModelShape, load: Load) -> float:
         # Under autocast the weights that the optimizer works on stay fp32.
         return shape.parameters * 4.0
     if load.method == "qlora":
+        # What is not quantised peft makes fp32, whatever precision it had.
         embeddings = shape.vocabulary * shape.hidden
-        return (shape.parameters - embeddings) * _NF4_BYTES + embeddings * whole + shape.trainable * 4.0
+        return (shape.parameters - embeddings) * _NF4_BYTES + embeddings * 4.0 + shape.trainable * 4.0
     return shape.parameters * whole + shape.trainable * 4.0
 
 

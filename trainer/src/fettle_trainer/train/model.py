@@ -77,7 +77,7 @@ def load_base(folder: Path, method: Method, precision: Precision) -> Any:
             config=config,
             # With method full the weights that are trained stay fp32; autocast computes in less.
             dtype=torch.float32 if method == "full" else dtype,
-            attn_implementation=_attention(config.model_type),
+            attn_implementation=attention_for(config.model_type, precision),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -92,10 +92,11 @@ def load_base(folder: Path, method: Method, precision: Precision) -> Any:
     return model
 
 
-def _attention(model_type: str) -> str:
+def attention_for(model_type: str, precision: Precision) -> str:
+    """Return the fastest attention that is right for the model; flash-attention computes in 16 bits only."""
     if model_type in _EAGER:
         return "eager"
-    return "flash_attention_2" if has_varlen_attention() else "sdpa"
+    return "flash_attention_2" if precision != "fp32" and has_varlen_attention() else "sdpa"
 
 
 def _adapter_parameters(model: Any, lora: LoraConfig, rank: int) -> int:
