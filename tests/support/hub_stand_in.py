@@ -22,6 +22,8 @@ class Hub(BaseHTTPRequestHandler):
     """`datasets/org/name` or `models/org/name`, and the files there."""
     seen: list[tuple[str, str]]
     """Path and Authorization of every request."""
+    parts: list[str]
+    """The paths of which only a part was asked for."""
     token: str | None
 
     def do_GET(self) -> None:
@@ -61,9 +63,17 @@ class Hub(BaseHTTPRequestHandler):
             if self.path.startswith(f"/{place}/resolve/{COMMIT}/"):
                 data = files[self.path.partition(f"{COMMIT}/")[2]]
                 etag = {"ETag": f'"{_sha256(data)}"', "X-Repo-Commit": COMMIT}
-                self.send(200, data, etag, body=body)
+                self.send(*self.part_of(data), etag, body=body)
                 return
         self.send(404, b"", {"X-Error-Code": "RepoNotFound"}, body=body)
+
+    def part_of(self, data: bytes) -> tuple[int, bytes]:
+        asked = self.headers.get("Range", "")
+        if not asked:
+            return 200, data
+        type(self).parts.append(self.path)
+        first, last = asked.removeprefix("bytes=").split("-")
+        return 206, data[int(first) : int(last) + 1]
 
     def send(self, status: int, data: bytes, headers: dict[str, str], *, body: bool) -> None:
         self.send_response(status)
@@ -80,7 +90,7 @@ class Hub(BaseHTTPRequestHandler):
 @contextmanager
 def hub_serving(repositories: dict[str, dict[str, bytes]]) -> Iterator[tuple[type[Hub], str]]:
     """Serve the repositories, and give the handler's class and the address for HF_ENDPOINT."""
-    handler = type("Handler", (Hub,), {"repositories": repositories, "seen": [], "token": None})
+    handler = type("Handler", (Hub,), {"repositories": repositories, "seen": [], "parts": [], "token": None})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

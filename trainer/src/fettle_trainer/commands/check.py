@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from fettle_trainer.data.check import check_dataset
 from fettle_trainer.data.sources import found_files
 from fettle_trainer.durable.failures import is_storage_full, storage_full
 from fettle_trainer.durable.termination import write_termination_message
-from fettle_trainer.errors import RunError, WrongInputError
+from fettle_trainer.errors import IncompleteError, RunError, WrongInputError
 from fettle_trainer.text.tokenizer import has_tokenizer
 from fettle_trainer.train.folders import run_folders
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from fettle_trainer.config.dataset_report import DatasetReport, Finding, RunForecast, TokenFacts
     from fettle_trainer.config.run import RunConfig
     from fettle_trainer.data.check import FoundFiles
+    from fettle_trainer.train.forecast import Prospect
+    from fettle_trainer.train.preview import Shapes
 
 _SENTENCE, _PARAM = 2048, 256
 """Bounds of what an outcome says."""
@@ -100,19 +103,44 @@ def _report(config: RunConfig, files: FoundFiles, arguments: argparse.Namespace)
     _keep_torch_out()
     # Imported here: without a model the check needs no model library.
     from fettle_trainer.train.base_model import fetched_folder  # noqa: PLC0415
+    from fettle_trainer.train.preview import previewed  # noqa: PLC0415 - as above
 
     folders = run_folders(config.output)
     folder = fetched_folder(config.model, folders.models, folders.base_model)
+    hub = config.model.hugging_face
+    if folder is not None or hub is None:
+        return _with_model(config, files, arguments, folder, None)
+    with ExitStack() as stack:
+        try:
+            preview = stack.enter_context(previewed(hub))
+        except IncompleteError as error:
+            tell(f"tokens are not counted: {error.message}")
+            return check_dataset(files, config.dataset, config.training)
+        return _with_model(config, files, arguments, preview.folder, preview.shapes)
+
+
+def _with_model(
+    config: RunConfig,
+    files: FoundFiles,
+    arguments: argparse.Namespace,
+    folder: Path | None,
+    shapes: Shapes | None,
+) -> DatasetReport:
+    """Check with the tokenizer in the folder, if there is one; the shapes are those of weights that are elsewhere."""
     if folder is None or not has_tokenizer(folder):
         return check_dataset(files, config.dataset, config.training)
     from fettle_trainer.text.check import check_tokens  # noqa: PLC0415
+    from fettle_trainer.train.forecast import Prospect, shape_from_headers  # noqa: PLC0415
 
-    report = check_tokens(config, folder, files)
-    return report if report.tokens is None else _with_forecast(report, config, folder, arguments)
+    report, packs = check_tokens(config, folder, files)
+    if report.tokens is None:
+        return report
+    shape = shape_from_headers(config, folder, shapes)
+    return _with_forecast(report, config, Prospect(report.tokens, report.format, packs, shape), arguments)
 
 
 def _with_forecast(
-    report: DatasetReport, config: RunConfig, folder: Path, arguments: argparse.Namespace
+    report: DatasetReport, config: RunConfig, prospect: Prospect, arguments: argparse.Namespace
 ) -> DatasetReport:
     from fettle_trainer.train.forecast import forecast  # noqa: PLC0415
     from fettle_trainer.train.hardware import Hardware, local_cpu  # noqa: PLC0415
@@ -121,7 +149,7 @@ def _with_forecast(
     if arguments.gpu:
         hardware = Hardware("cuda", True, int(arguments.gpu_memory * 2**30), arguments.gpu)
     try:
-        found = forecast(config, folder, report.tokens, hardware, report.format) if report.tokens else None
+        found = forecast(config, prospect, hardware)
     except WrongInputError as error:
         # The run may be meant for other hardware than this; what the data is worth does not depend on it.
         tell(f"no forecast for {hardware.name}: {error.message}")

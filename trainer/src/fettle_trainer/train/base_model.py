@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,8 @@ from fettle_trainer.safety import require_safe_model_folder
 from fettle_trainer.strict_json import StrictJsonError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fettle_trainer.config.run import HubModel, ModelConfig
 
 _WANTED: Final = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*", "README.md")
@@ -68,15 +71,17 @@ def _remember(wanted: HubModel, folder: Path, memory: Path) -> None:
     write_atomically(memory, json.dumps(known).encode())
 
 
-def _fetched(wanted: HubModel, models: Path) -> Path:
+def hub_client(wanted: HubModel) -> HfApi:
+    """Return a client that shows the model's own token, or none."""
     # The endpoint is read here, not when the client was imported; False keeps the machine's own token at home.
-    hub = HfApi(token=_token(wanted), endpoint=os.environ.get("HF_ENDPOINT") or None)
+    return HfApi(token=_token(wanted), endpoint=os.environ.get("HF_ENDPOINT") or None)
+
+
+@contextmanager
+def hub_sentences(wanted: HubModel) -> Iterator[None]:
+    """Say in a sentence what the hub refused, or that it could not be asked."""
     try:
-        commit = str(hub.model_info(wanted.repo, revision=wanted.revision).sha)
-        target = models / wanted.repo.replace("/", "--") / commit
-        if not target.is_dir():
-            with alone(target.with_name(f".{commit}.lock")):
-                _fetch(hub, wanted.repo, commit, target)
+        yield
     except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
         message = (
             f"The hub shows no {wanted.repo} at revision {wanted.revision} to this token. "
@@ -90,6 +95,16 @@ def _fetched(wanted: HubModel, models: Path) -> Path:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         message = f"{wanted.repo} could not be fetched from the hub: {reason}"
         raise IncompleteError("HubUnreachable", message, "model.huggingFace") from error
+
+
+def _fetched(wanted: HubModel, models: Path) -> Path:
+    hub = hub_client(wanted)
+    with hub_sentences(wanted):
+        commit = str(hub.model_info(wanted.repo, revision=wanted.revision).sha)
+        target = models / wanted.repo.replace("/", "--") / commit
+        if not target.is_dir():
+            with alone(target.with_name(f".{commit}.lock")):
+                _fetch(hub, wanted.repo, commit, target)
     return target
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,7 +18,7 @@ from fettle_trainer.train.settings import RowFacts, adapter_rank, resolve
 from fettle_trainer.watch.flops import flops_per_token, peak_flops
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from fettle_trainer.config.dataset import RowFormat
@@ -33,24 +34,30 @@ _NO_TARGETS: Final = ("embed", "lm_head", "wte", "wpe")
 """Matrices that `all-linear` leaves out: embeddings and the output head."""
 
 
-def forecast(
-    config: RunConfig,
-    model_folder: Path,
-    facts: TokenFacts,
-    hardware: Hardware,
-    row_format: RowFormat | None = None,
-) -> RunForecast | None:
+@dataclass(frozen=True)
+class Prospect:
+    """What is known before a run: its data as tokens, and the model that it would train."""
+
+    facts: TokenFacts
+    row_format: RowFormat | None
+    packs: int | None
+    """How many sequences the rows are laid into, where they are packed."""
+    shape: ModelShape | None
+    """None where the headers of its weights cannot be read."""
+
+
+def forecast(config: RunConfig, prospect: Prospect, hardware: Hardware) -> RunForecast | None:
     """Resolve the settings for that hardware and say what comes of them; None without weights as safetensors.
 
     Raises WrongInputError where this hardware cannot do what the configuration asks for.
     """
-    shape = shape_from_headers(config, model_folder)
+    facts, shape, packs = prospect.facts, prospect.shape, prospect.packs
     if shape is None or not facts.rows:
         return None
     rows = RowFacts(
-        rows=facts.rows,
+        rows=facts.rows if packs is None else packs,
         max_length=facts.max_length,
-        longest=min(facts.longest, facts.max_length),
+        longest=min(facts.longest, facts.max_length) if packs is None else facts.max_length,
         trained_share=facts.trained_token_share,
         validation_rows=facts.validation_rows,
     )
@@ -65,18 +72,20 @@ def forecast(
         zero_stage=resolved.zero_stage,
         memory_bytes=resolved.memory_bytes,
         fits=resolved.memory_bytes <= hardware.memory_bytes,
-        seconds=_seconds(shape, facts, resolved, hardware),
-        resolved=chosen_settings(config, resolved, row_format),
+        seconds=_seconds(shape, facts, rows.rows, resolved, hardware),
+        resolved=chosen_settings(config, resolved, prospect.row_format),
     )
 
 
-def shape_from_headers(config: RunConfig, model_folder: Path) -> ModelShape | None:
-    """Return what the memory depends on, from the files' headers and the model's configuration."""
+def shape_from_headers(
+    config: RunConfig, model_folder: Path, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> ModelShape | None:
+    """Return what the memory depends on, from the files' headers, or the shapes found there, and the configuration."""
     document = read_object(model_folder / CONFIG_NAME) if (model_folder / CONFIG_NAME).is_file() else {}
     text = document.get("text_config")
     described: dict[str, Any] = document | (text if isinstance(text, dict) else {})
     numbers = [described.get(name) for name in ("num_hidden_layers", "hidden_size", "vocab_size")]
-    shapes = dict(_tensor_shapes(model_folder))
+    shapes = dict(_tensor_shapes(model_folder)) if shapes is None else shapes
     if not shapes or not all(isinstance(number, int) for number in numbers):
         return None
     layers, hidden, vocabulary = (int(str(number)) for number in numbers)
@@ -96,7 +105,7 @@ def _tensor_shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
             return
 
 
-def _adapter_parameters(config: RunConfig, shapes: dict[str, tuple[int, ...]]) -> int:
+def _adapter_parameters(config: RunConfig, shapes: Mapping[str, tuple[int, ...]]) -> int:
     wanted = config.lora.target_modules
     total = 0
     for name, shape in shapes.items():
@@ -108,11 +117,13 @@ def _adapter_parameters(config: RunConfig, shapes: dict[str, tuple[int, ...]]) -
     return total
 
 
-def _seconds(shape: ModelShape, facts: TokenFacts, resolved: Resolved, hardware: Hardware) -> int | None:
+def _seconds(
+    shape: ModelShape, facts: TokenFacts, rows: int, resolved: Resolved, hardware: Hardware
+) -> int | None:
     peak = peak_flops(hardware.name) if hardware.is_gpu else _measured_flops()
     if peak is None:
         return None
-    tokens = facts.tokens * resolved.total_steps * resolved.batch_size / facts.rows
+    tokens = facts.tokens * resolved.total_steps * resolved.batch_size / rows
     work = tokens * flops_per_token(shape, resolved.method, facts.tokens / facts.rows)
     return math.ceil(work / (peak * _REACHED[hardware.device] * resolved.world_size))
 
