@@ -7,7 +7,6 @@ a batch of one adapter, or of none, runs as PEFT runs it alone.
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -57,7 +56,6 @@ class LoraBank:
             self._peft = None
         self._collect_modules()
         self._activate((), always=True)
-        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
