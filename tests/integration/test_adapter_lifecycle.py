@@ -7,7 +7,7 @@ import pytest
 
 from faults.nodes import Ends, Waits
 from faults.rules import Delay, Request, Rule
-from faults.stage import DIGEST, Stage, adapter, eventually, verified
+from faults.stage import DIGEST, Stage, adapter, eventually, serving, verified
 from fettle_operator.labels import MANAGED_SELECTOR
 from fettle_operator.resources import ADAPTERS, EVENTS, FINETUNEJOBS, INFERENCEDEPLOYMENTS, JOBS, PODS
 
@@ -21,19 +21,6 @@ REFUSED = {
         "file": "adapter_model.safetensors",
     },
 }
-
-
-def serving(name: str, adapter_name: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "fettle.dev/v1alpha1",
-        "kind": "InferenceDeployment",
-        "metadata": {"name": name},
-        "spec": {
-            "model": {"huggingFace": {"repo": "example/base"}},
-            "adapter": {"adapterRef": {"name": adapter_name}},
-            "profile": "cpu",
-        },
-    }
 
 
 def training(name: str, adapter_name: str) -> dict[str, Any]:
@@ -60,7 +47,7 @@ def test_an_imported_adapter_is_verified_and_then_left_in_peace(stage: Stage) ->
 
     found = stage.get(ADAPTERS, "tuned")
     assert found is not None
-    assert found["metadata"]["finalizers"] == ["fettle.dev/in-use"]
+    assert "finalizers" not in found["metadata"]
     status = found["status"]
     assert status["phase"] == "Ready"
     assert status["digest"] == DIGEST
@@ -70,7 +57,6 @@ def test_an_imported_adapter_is_verified_and_then_left_in_peace(stage: Stage) ->
     # 2 resync periods of 1 s without a write, and the whole life in a known number of them.
     stage.await_quiet(2.5)
     assert [(write.method, write.path.rsplit("/", 1)[-1]) for write in stage.proxy.writes()] == [
-        ("PATCH", "tuned"),
         ("POST", "jobs"),
         ("PATCH", "status"),
         ("POST", "events"),

@@ -29,6 +29,7 @@ from fettle_operator.resources import (
 )
 
 TUNED = ObjectRef(ADAPTERS, "team", "tuned")
+CHAT = ObjectRef(INFERENCEDEPLOYMENTS, "team", "chat")
 
 
 @dataclass
@@ -48,6 +49,20 @@ class World:
         manifest["metadata"]["resourceVersion"] = str(self.cluster.version)
         ref = ObjectRef(resource, "team", manifest["metadata"]["name"])
         self.cluster.objects[ref] = manifest
+
+    def serve(self) -> None:
+        """Let somebody use the adapter."""
+        serving = {
+            "metadata": {"namespace": "team", "name": "chat", "uid": "u"},
+            "spec": {"adapter": {"adapterRef": {"name": "tuned"}}},
+        }
+        self.put(INFERENCEDEPLOYMENTS, serving)
+        self.usage.put(INFERENCEDEPLOYMENTS, serving)
+
+    @property
+    def finalizers(self) -> list[str]:
+        finalizers: list[str] = self.cluster.objects[TUNED]["metadata"].get("finalizers", [])
+        return finalizers
 
     async def step(self) -> Outcome:
         controller = AdapterController(self.cluster, SETTINGS, self.usage)
@@ -226,23 +241,37 @@ async def test_an_invalid_spec_does_not_keep_a_dying_adapter() -> None:
     assert world.cluster.objects[TUNED]["metadata"]["finalizers"] == ["other/one"]
 
 
-async def test_a_deletion_asks_the_cluster_and_not_the_index(world: World) -> None:
+async def test_only_an_adapter_that_is_used_is_held(world: World) -> None:
+    """A namespace that is deleted takes the operator's rights along before it comes to the adapters."""
+    await world.step()
+    assert world.finalizers == []
+
+    world.serve()
+    await world.step()
+    assert world.finalizers == ["fettle.dev/in-use"]
+
+    del world.cluster.objects[CHAT]
+    world.usage.replace_all(INFERENCEDEPLOYMENTS, [])
+    await world.step()
+    assert world.finalizers == []
+
+
+async def test_letting_go_is_decided_by_the_cluster_and_not_by_the_index(world: World) -> None:
     """The index may have missed the event that made a user."""
+    world.serve()
     await world.step()
-    serving = {
-        "metadata": {"namespace": "team", "name": "chat", "uid": "u"},
-        "spec": {"adapter": {"adapterRef": {"name": "tuned"}}},
-    }
-    world.put(INFERENCEDEPLOYMENTS, serving)
+    world.usage.replace_all(INFERENCEDEPLOYMENTS, [])
+
+    await world.step()
+    assert world.finalizers == ["fettle.dev/in-use"]
+
     world.cluster.objects[TUNED]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-
     await world.step()
-
     assert world.status["phase"] == "Deleting"
     told = world.condition("InUse")
     assert told is not None
     assert told["message"] == "deletion waits: used by InferenceDeployment chat"
-    del world.cluster.objects[ObjectRef(INFERENCEDEPLOYMENTS, "team", "chat")]
+    del world.cluster.objects[CHAT]
     await world.step()
     assert (await world.step()).gone
 
@@ -303,6 +332,7 @@ async def test_a_namesake_is_a_condition_and_stays_untouched(world: World) -> No
 async def test_one_failing_write_is_made_up_for_by_the_next_pass(
     world: World, call: tuple[str, str], error: ClusterError, lost: bool
 ) -> None:
+    world.serve()
     (world.cluster.lost_replies if lost else world.cluster.failures)[call] = [error]
 
     assert (await world.step()).failed
@@ -330,7 +360,7 @@ async def test_a_ready_adapter_stays_ready_when_the_operator_is_in_trouble(world
     await world.step()
     world.end_job(**terminated(0, json.dumps(REPORT)))
     await world.step()
-    world.cluster.objects[TUNED]["metadata"]["finalizers"] = []
+    world.serve()
     world.cluster.failures["patch", "adapters"] = [Forbidden("patch adapters: no")]
 
     await world.step()

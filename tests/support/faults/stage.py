@@ -50,6 +50,20 @@ def verified(_: dict[str, Any]) -> Ends:
     return Ends(0, json.dumps(REPORT))
 
 
+def serving(name: str, adapter_name: str) -> dict[str, Any]:
+    """Return an InferenceDeployment of an adapter."""
+    return {
+        "apiVersion": "fettle.dev/v1alpha1",
+        "kind": "InferenceDeployment",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"huggingFace": {"repo": "example/base"}},
+            "adapter": {"adapterRef": {"name": adapter_name}},
+            "profile": "cpu",
+        },
+    }
+
+
 def adapter(name: str = "tuned", **source: Any) -> dict[str, Any]:
     """Return an Adapter on a volume, unless another source is named."""
     return {

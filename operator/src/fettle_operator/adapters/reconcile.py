@@ -1,6 +1,7 @@
 """The reconcile function of Adapter: what is looked at, in which order, and what is done about it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from fettle_operator.adapters import assess
@@ -33,7 +34,11 @@ __all__ = ["AdapterController"]
 
 
 class AdapterController:
-    """Verifies imported adapters, and keeps those that somebody uses from being deleted."""
+    """Verifies imported adapters, and keeps those that somebody uses from being deleted.
+
+    The finalizer is on only while there are users. On every adapter it would keep a namespace from being deleted for
+    ever: the operator's rights in it go before the adapters do.
+    """
 
     resource = ADAPTERS
     finalizer: str | None = IN_USE_FINALIZER
@@ -46,10 +51,15 @@ class AdapterController:
 
     async def reconcile(self, live: Manifest, now: datetime) -> Report:
         """Bring one Adapter forward and report on it."""
-        metadata, status = live["metadata"], live.get("status") or {}
+        metadata = live["metadata"]
         if "deletionTimestamp" in metadata:
             return await self._deletion(live)
         users = self._usage.users_of(metadata["namespace"], metadata["name"])
+        report = await self._forward(live, users, now)
+        return replace(report, holds=bool(users) or await self._is_still_needed(live))
+
+    async def _forward(self, live: Manifest, users: Sequence[User], now: datetime) -> Report:
+        status = live.get("status") or {}
         try:
             # Status is our own writing, perhaps by another version; only what people wrote is checked.
             adapter = Adapter.read({key: value for key, value in live.items() if key != "status"})
@@ -62,11 +72,20 @@ class AdapterController:
         return await self._verification(live, adapter, users, now)
 
     async def _deletion(self, live: Manifest) -> Report:
-        """Let go unless somebody needs the adapter; this is asked of the API server, never of a cache."""
+        """Let go unless somebody needs the adapter."""
+        users = await self._users_now(live)
+        return replace(assess.deleting(live.get("status") or {}, users), holds=bool(users))
+
+    async def _is_still_needed(self, live: Manifest) -> bool:
+        """Say whether the finalizer has to stay on an adapter that the index knows no user of."""
+        is_held = IN_USE_FINALIZER in live["metadata"].get("finalizers", [])
+        return is_held and bool(await self._users_now(live))
+
+    async def _users_now(self, live: Manifest) -> tuple[User, ...]:
+        """Return who uses the adapter; letting go is decided by the API server's word, never by a cache's."""
         metadata = live["metadata"]
         listed = {kind: await self._cluster.list(kind, metadata["namespace"]) for kind in USER_KINDS}
-        users = users_of(metadata["name"], listed)
-        return assess.deleting(live.get("status") or {}, users) if users else Report(release=True)
+        return users_of(metadata["name"], listed)
 
     async def _verification(
         self, live: Manifest, adapter: Adapter, users: Sequence[User], now: datetime

@@ -59,9 +59,10 @@ class Pass:
             live = await self._cluster.get(ref)
             if live is None:
                 return Outcome(gone=True)
-            live = await self._held(live)
             report = await self._controller.reconcile(live, self._clock())
-            live = await (self._released(live) if report.release else self._reported(ref, live, report))
+            live = await self._held(live, report)
+            if report.holds or "deletionTimestamp" not in live["metadata"]:
+                live = await self._reported(ref, live, report)
         except FettleError as error:
             logger.warning("%s: %s: %s", ref, reason_of(error), error)
             await self._show(ref, live, error, failures + 1)
@@ -74,20 +75,15 @@ class Pass:
         version = live["metadata"]["resourceVersion"]
         return Outcome(uid=_uid(live), resource_version=version, again_in_s=report.again_in_s)
 
-    async def _held(self, live: Manifest) -> Manifest:
-        """Put our finalizer on, unless it is too late for that."""
+    async def _held(self, live: Manifest, report: Report) -> Manifest:
+        """Put our finalizer on while somebody needs the object, unless it is too late for that, and take it off."""
         finalizer, metadata = self._controller.finalizer, live["metadata"]
-        finalizers = metadata.get("finalizers", [])
-        if finalizer is None or finalizer in finalizers or "deletionTimestamp" in metadata:
+        others = [each for each in metadata.get("finalizers", []) if each != finalizer]
+        is_on = len(others) < len(metadata.get("finalizers", []))
+        if finalizer is None or is_on == report.holds or (report.holds and "deletionTimestamp" in metadata):
             return live
-        return await self._cluster.write_finalizers(self._controller.resource, live, [*finalizers, finalizer])
-
-    async def _released(self, live: Manifest) -> Manifest:
-        finalizers = live["metadata"].get("finalizers", [])
-        if self._controller.finalizer not in finalizers:
-            return live
-        kept = [finalizer for finalizer in finalizers if finalizer != self._controller.finalizer]
-        return await self._cluster.write_finalizers(self._controller.resource, live, kept)
+        wanted = [*others, finalizer] if report.holds else others
+        return await self._cluster.write_finalizers(self._controller.resource, live, wanted)
 
     async def _reported(self, ref: ObjectRef, live: Manifest, report: Report) -> Manifest:
         """Write status once, and only if it differs; then tell of what changed."""

@@ -19,8 +19,8 @@ class Report:
     """The kind's own fields, complete; the frame adds conditions and observedGeneration."""
     again_in_s: float | None = None
     """Look again after this time even if nothing happens; None leaves it to the resync."""
-    release: bool = False
-    """Nothing holds the object that is being deleted any more: let it go instead of writing status."""
+    holds: bool = False
+    """Somebody needs the object: a deletion has to wait. The frame keeps the kind's finalizer on as long as that is so."""
 
 
 class Controller(Protocol):
@@ -28,7 +28,7 @@ class Controller(Protocol):
 
     resource: ApiResource
     finalizer: str | None
-    """Kept on every object so that deletion waits for a `release`; None where deletion need not wait."""
+    """What lets a deletion wait while a report `holds` the object; None where deletion need not wait."""
 
     async def reconcile(self, live: Manifest, now: datetime) -> Report:
         """Observe, compute, apply, and report on one object; raise only errors of the domain."""
