@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SCRATCH = "scratch"
+TRAINING = "training"
 _KUBECTL_TIMEOUT_S = 180
 
 
@@ -91,6 +93,22 @@ def scratch_cluster() -> Iterator[Cluster]:
     devcluster.down(SCRATCH)
     yield bring_up(SCRATCH, nodes=2, fake_gpus=4)
     devcluster.down(SCRATCH)
+
+
+@pytest.fixture(scope="module")
+def two_node_cluster(cluster: Cluster) -> Iterator[Cluster]:
+    """Return a cluster of two nodes with GPUs that do not exist and the images of the default one."""
+    devcluster.down(TRAINING)
+    # The default cluster's images may have changed since these were taken over from it.
+    _forget_images(TRAINING, cluster)
+    yield bring_up(TRAINING, nodes=2, fake_gpus=4)
+    devcluster.down(TRAINING)
+    _forget_images(TRAINING, cluster)
+
+
+def _forget_images(instance: str, cluster: Cluster) -> None:
+    for root in (cluster.plan.cache / "containerd").glob(f"{instance}-node*"):
+        shutil.rmtree(root)
 
 
 def _mark() -> Path:

@@ -149,8 +149,11 @@ def config_map() -> dict[str, Any]:
 
 
 @contextmanager
-def settled(cluster: Cluster) -> Iterator[Team]:
-    """Lend a namespace with Fettle, a base model and data; all of it goes at the end."""
+def settled(cluster: Cluster, shared: Path | None = None) -> Iterator[Team]:
+    """Lend a namespace with Fettle, a base model and data; all of it goes at the end.
+
+    `shared` is a folder of this machine for volumes that every node mounts; without it each claim is one node's.
+    """
     made = Team(cluster)
     # What a run that was cut off may have left.
     cluster.kubectl("delete", "namespace", TEAM, "--ignore-not-found", "--wait", "--timeout=150s")
@@ -164,7 +167,9 @@ def settled(cluster: Cluster) -> Iterator[Team]:
         *("--set", f"watchNamespaces={{{TEAM}}}", "--set", "crds.enabled=false,userRoles.enabled=false"),
         *("--wait", "--timeout", "5m"),
     )
-    made.apply(claim("models"), claim("results"), config_map(), base_model(trainer_image()))
+    for name in ("models", "results"):
+        made.apply(*(volume_on_the_host(name, shared / name) if shared else (claim(name),)))
+    made.apply(config_map(), base_model(trainer_image()))
     wait_until(
         lambda: made.get("job", "make-base")["status"].get("succeeded") == 1,
         timeout_s=PATIENCE_S,
@@ -251,6 +256,8 @@ def folder_of_claim(team: Team, name: str) -> Path:
 
 def volume_on_the_host(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a volume over a folder of this machine, and a claim that gets it and nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chown(folder, 10001, 10001)
     size, mode = {"storage": "64Mi"}, ["ReadWriteMany"]
     volume = {
         "apiVersion": "v1",
