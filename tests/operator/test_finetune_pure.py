@@ -439,7 +439,17 @@ async def test_the_more_jobs_run_the_less_often_each_is_asked() -> None:
     ],
 )
 def test_evaluation_during_the_training_is_training(report: dict[str, Any], past: bool) -> None:
-    assert is_past_training(ProgressReport.model_validate(report)) is past
+    assert is_past_training(ProgressReport.model_validate(report), {}) is past
+
+
+@pytest.mark.parametrize(("step", "past"), [(9, False), (10, True)])
+def test_while_nobody_answers_the_known_steps_tell_whether_the_training_is_over(
+    step: int, past: bool
+) -> None:
+    known = {"step": step, "totalSteps": 10}
+    assert is_past_training(None, known) is past
+    assert is_past_training(ProgressReport(phase="preparing"), known) is past
+    assert not is_past_training(None, {})
 
 
 def test_a_process_that_knows_no_steps_does_not_wipe_them_out() -> None:

@@ -134,7 +134,7 @@ class Attempting:
             state.ledger = state.ledger.resumed_at(told.step)
             assess.resolve(state, told.resolved)
         number = attempt.number
-        if is_past_training(told):
+        if is_past_training(told, progress):
             sentence = f"attempt {number} has trained; its result is being exported and measured"
             return assess.under_way(state, "Evaluating", Reason.EVALUATING, sentence, self._desk.period_s)
         return assess.under_way(

@@ -93,10 +93,13 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
 
 
-def is_past_training(report: ProgressReport | None) -> bool:
-    """Tell whether the steps are over and the result is being exported and measured."""
-    if report is None:
-        return False
+def is_past_training(report: ProgressReport | None, known: Manifest) -> bool:
+    """Tell whether the steps are over and the result is being exported and measured.
+
+    Over several pods a fresh process does that, and until it answers what is known of the steps has to do.
+    """
+    if report is None or (report.phase == "preparing" and report.total_steps is None):
+        return 0 < known.get("totalSteps", 0) <= known.get("step", 0)
     if report.phase in {"exporting", "done"}:
         return True
     over = report.total_steps is None or report.step >= report.total_steps
