@@ -99,7 +99,7 @@ def is_past_training(report: ProgressReport | None, known: Manifest) -> bool:
     Over several pods a fresh process does that, and until it answers what is known of the steps has to do.
     """
     if report is None or (report.phase == "preparing" and report.total_steps is None):
-        return 0 < known.get("totalSteps", 0) <= known.get("step", 0)
+        return 0 < int(known.get("totalSteps", 0)) <= int(known.get("step", 0))
     if report.phase in {"exporting", "done"}:
         return True
     over = report.total_steps is None or report.step >= report.total_steps

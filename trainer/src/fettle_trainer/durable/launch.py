@@ -22,6 +22,7 @@ from fettle_trainer.durable.kernel_kills import memory_kills
 from fettle_trainer.durable.signals import heard_by
 from fettle_trainer.durable.verdict import REPORTS_VARIABLE, Verdict, judge, read_reports
 from fettle_trainer.errors import IncompleteError, WrongInputError
+from fettle_trainer.train.processors import available
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -145,7 +146,7 @@ def run_gang(
     """Start this node's ranks, wait for their end and return the one verdict over them."""
     if plan.nodes > 1:
         wait_for_name(plan.master_address)
-    threads = max(1, (os.cpu_count() or 1) // plan.processes_per_node)
+    threads = max(1, available() // plan.processes_per_node)
     # Where nothing is said torchrun gives each rank a single thread, whatever the machine has.
     settings = {"OMP_NUM_THREADS": str(threads), **environment}
     command = torchrun_command(plan, program)

@@ -25,6 +25,7 @@ from fettle_trainer.train.folders import run_folders
 from fettle_trainer.train.hardware import local_hardware
 from fettle_trainer.train.model import has_varlen_attention, model_shape
 from fettle_trainer.train.plugins import chosen_loss, class_weight_of
+from fettle_trainer.train.processors import settle_threads
 from fettle_trainer.train.settings import RowFacts, adapter_rank, packs_rows, resolve, with_micro_batch
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def make_job(config: RunConfig, limits: Limits) -> Job:
     # All that comes from elsewhere is here now.
     seal_environment()
 
+    settle_threads()
     hardware = local_hardware(config.distributed.processes_per_node)
     varlen = has_varlen_attention() and config.training.precision != "fp32"
     packing = packs_rows(config.training, hardware, varlen_attention=varlen)
