@@ -43,7 +43,7 @@ def team(cluster: Cluster) -> Iterator[Team]:
 @pytest.fixture(scope="module")
 def undisturbed(team: Team) -> dict[int, float]:
     """Return the loss of each step of a run that nothing happens to."""
-    team.apply(finetunejob("undisturbed", training=LONG))
+    team.apply(finetunejob("undisturbed", training=LONG, resources=SMALL))
     assert team.await_end("undisturbed")["attemptCount"] == 1
     curve = curve_of(team, "undisturbed")
     assert sorted(curve) == list(range(1, 61))
