@@ -181,7 +181,22 @@ def test_what_a_killed_attempt_could_not_say_its_successor_tells() -> None:
     first, second = resumed.entries
     assert (first["checkpointStep"], first["lostSeconds"], resumed.lost_s) == (40, 20, 20)
     assert second["firstStep"] == 40
-    assert resumed.resumed_at(45) == resumed
+    assert resumed.resumed_at(40) == resumed
+
+
+def test_where_an_attempt_really_went_on_corrects_what_was_believed() -> None:
+    """The newest checkpoint was damaged, or the stopped attempt could say nothing of the one it saved."""
+    stopped = (
+        Ledger()
+        .opened(1, "tone-train-1", None)
+        .closed(Ending(Cause.STOPPED, "stopped", 85, None, NOW), Shape(0, ""), {"step": 0})
+    )
+    believed = stopped.opened(2, "tone-train-2", None)
+    assert believed.entries[-1]["firstStep"] == 0
+
+    first, second = believed.resumed_at(10).entries
+
+    assert (first["checkpointStep"], first["lastStep"], second["firstStep"]) == (10, 10, 10)
 
 
 def test_only_the_newest_attempts_are_listed_and_all_are_counted() -> None:

@@ -244,7 +244,7 @@ def kill_processes_of(team: Team, job: str) -> int:
 
 def mend(cluster: Cluster) -> None:
     """Start the programs of the cluster that somebody has killed."""
-    devcluster.up(cluster.plan.instance)
+    devcluster.up(cluster.plan.instance, nodes=None, fake_gpus=None)
 
 
 def folder_of_claim(team: Team, name: str) -> Path:

@@ -12,7 +12,7 @@ from fettle_operator.finetune.desired import Run, is_queued, train_job
 from fettle_operator.finetune.endings import Cause, Ending, ending_of_attempt, index_of, started_at
 from fettle_operator.finetune.ledger import Shape
 from fettle_operator.finetune.preparation import Preparation
-from fettle_operator.finetune.progress import Desk, is_past_training, progress_fields
+from fettle_operator.finetune.progress import Desk, is_past_training, progress_fields, rounded
 from fettle_operator.finetune.retries import POLICY, Spent, decide, pausing
 from fettle_operator.finetune.timing import NOW_S, due_at
 from fettle_operator.finetune.world import World
@@ -131,7 +131,8 @@ class Attempting:
         progress = progress_fields(told, state.fields.get("progress", {}))
         state.put(progress=progress or None)
         if told is not None and told.total_steps is not None:
-            state.ledger = state.ledger.resumed_at(told.step)
+            if told.first_step is not None:
+                state.ledger = state.ledger.resumed_at(told.first_step)
             assess.resolve(state, told.resolved)
         number = attempt.number
         if is_past_training(told, progress):
@@ -222,18 +223,27 @@ def _measured(state: State, outcome: Outcome) -> None:
 def _done(state: State, outcome: Outcome, made: ReleasedAdapter) -> Report:
     state.put(
         adapter={"name": made.name, "digest": made.digest, "path": made.path},
-        progress=_complete(state.fields.get("progress", {}), outcome.step, outcome.total_steps),
+        progress=_complete(state.fields.get("progress", {}), outcome),
     )
     sentence = f"the result {made.digest} is being verified as Adapter {made.name}"
     return assess.under_way(state, "Evaluating", Reason.RECORDING, sentence, NOW_S)
 
 
-def _complete(progress: Manifest, step: int, total: int) -> Manifest:
+def _complete(progress: Manifest, outcome: Outcome) -> Manifest:
     """Return the progress of a job whose steps are all done; early stopping does fewer than planned."""
+    step, total = outcome.step, outcome.total_steps
+    # The last question may have been asked some steps before the end.
+    stale = {"epoch", "learningRate"} if progress.get("step") != step else set()
+    kept = {
+        name: value for name, value in progress.items() if name not in {"eta", "remainingSeconds", *stale}
+    }
+    measured = {
+        name: rounded(outcome.metrics[key])
+        for name, key in (("loss", "trainLoss"), ("evalLoss", "evalLoss"))
+        if key in outcome.metrics
+    }
     share = f" ({100 * step // total}%)" if total else ""
-    moving = {"eta", "remainingSeconds"}
-    kept = {name: value for name, value in progress.items() if name not in moving}
-    return {**kept, "step": step, "totalSteps": total, "summary": f"{step}/{total}{share}"}
+    return {**kept, **measured, "step": step, "totalSteps": total, "summary": f"{step}/{total}{share}"}
 
 
 def _ended_well(pod: Manifest) -> bool:

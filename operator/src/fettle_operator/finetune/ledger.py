@@ -138,14 +138,15 @@ class Ledger:
         )
 
     def resumed_at(self, step: int) -> "Ledger":
-        """Record what the first progress of an attempt tells of its predecessor, if that could not say it itself."""
+        """Record where the attempt really went on; its predecessor may have been cut off before it could say so."""
         entry = self.current
-        if entry is None or "firstStep" in entry:
+        if entry is None or entry.get("firstStep") == step:
             return self
         known = self._with_current({**entry, "firstStep": step})
         if len(self.entries) < 2:
             return known
-        before = {**self.entries[-2], "checkpointStep": min(step, self.entries[-2].get("lastStep", step))}
+        before = {**self.entries[-2], "checkpointStep": step}
+        before["lastStep"] = max(before.get("lastStep", step), step)
         before["lostSeconds"] = _lost(before.get("seconds", 0), before)
         lost = self.lost_s - self.entries[-2].get("lostSeconds", 0) + before["lostSeconds"]
         return replace(known, entries=(*known.entries[:-2], before, known.entries[-1]), lost_s=lost)

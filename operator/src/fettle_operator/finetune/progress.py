@@ -10,7 +10,7 @@ from fettle_operator.conditions import timestamp
 from fettle_operator.resources import Manifest
 from fettle_trainer.config.progress import ProgressReport
 
-__all__ = ["Desk", "ProgressReader", "is_past_training", "progress_fields"]
+__all__ = ["Desk", "ProgressReader", "is_past_training", "progress_fields", "rounded"]
 
 _PERIOD_S = 5.0
 _DIGITS = 5
@@ -81,14 +81,14 @@ def progress_fields(report: ProgressReport | None, before: Manifest) -> Manifest
     if report is None or report.total_steps is None:
         return before
     told = report.model_dump(mode="json", by_alias=True, exclude_none=True)
-    fields: Manifest = {name: _rounded(told[name]) for name in _FIELDS if name in told}
+    fields: Manifest = {name: rounded(told[name]) for name in _FIELDS if name in told}
     if "updatedAt" in fields and report.updated_at is not None:
         fields["updatedAt"] = timestamp(report.updated_at)
     still = all(fields.get(name) == before.get(name) for name in _FIELDS if name not in _ALWAYS_MOVING)
     return before if still and before else fields
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Return a number with as many digits as people read in a column."""
     return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
 

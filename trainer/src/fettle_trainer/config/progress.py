@@ -20,6 +20,8 @@ class ProgressReport(ContractModel):
     phase: Phase = "preparing"
     step: Count = 0
     """Optimizer steps done, those before a resume included."""
+    first_step: Count | None = None
+    """The step that this attempt went on from."""
     total_steps: Count | None = None
     epoch: Annotated[float, Field(ge=0)] | None = None
     loss: float | None = None

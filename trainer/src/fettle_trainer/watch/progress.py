@@ -52,7 +52,7 @@ class Progress(Observer):
     def begins(self, at: Position) -> None:
         """Start the clock where the steps begin, after a resume too."""
         self._pace.started(self._clock())
-        self._board.update(phase="training", **_position(at))
+        self._board.update(phase="training", first_step=at.step, **_position(at))
 
     def step_ends(self, at: Position) -> None:
         """Count the step."""
