@@ -61,7 +61,7 @@ class Pass:
                 return Outcome(gone=True)
             report = await self._controller.reconcile(live, self._clock())
             live = await self._held(live, report)
-            if report.holds or "deletionTimestamp" not in live["metadata"]:
+            if not self._has_let_go(live, report):
                 live = await self._reported(ref, live, report)
         except FettleError as error:
             logger.warning("%s: %s: %s", ref, reason_of(error), error)
@@ -84,6 +84,11 @@ class Pass:
             return live
         wanted = [*others, finalizer] if report.holds else others
         return await self._cluster.write_finalizers(self._controller.resource, live, wanted)
+
+    def _has_let_go(self, live: Manifest, report: Report) -> bool:
+        """Say whether the object is going for good, so that nobody reads its status any more."""
+        waits = self._controller.finalizer is not None
+        return waits and not report.holds and "deletionTimestamp" in live["metadata"]
 
     async def _reported(self, ref: ObjectRef, live: Manifest, report: Report) -> Manifest:
         """Write status once, and only if it differs; then tell of what changed."""
