@@ -80,13 +80,14 @@ def answers(rows: Sequence[dict[str, Any]]) -> str:
     """Return questions with the answers before and after, one below the other."""
     lines = ["", "Rows that were held out from training, before and after:"]
     for row in rows:
-        lines += [
-            "",
-            f"  customer  {row['prompt']}",
-            f"  base      {row['base']}",
-            f"  tuned     {row['tuned']}",
-        ]
+        lines += ["", f"  customer  {question_of(row['prompt'])}"]
+        lines += [f"  base      {row['base']}", f"  tuned     {row['tuned']}"]
     return "\n".join(lines)
+
+
+def question_of(prompt: str) -> str:
+    """Return the last thing that the user says in a prompt, which is rendered as the model reads it."""
+    return prompt.rpartition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
 
 
 def reader(claim: str, path: str) -> dict[str, Any]:
