@@ -27,6 +27,7 @@ _BOOKS: Final = (
 )
 _META_PAGES: Final = 2 * 4096
 _ATTEMPTS: Final = 50
+_PATIENCE_S: Final = 300
 
 
 def seed(images: Path, donor: Path) -> None:
@@ -40,7 +41,7 @@ def seed(images: Path, donor: Path) -> None:
         copy_at_rest(donor / book, half_made / book)
     for layers in _LAYERS:
         (half_made / layers).parent.mkdir(parents=True, exist_ok=True)
-        run(["cp", "--archive", "--link", str(donor / layers), str(half_made / layers)], timeout_s=300)
+        _link(donor / layers, half_made / layers)
     half_made.rename(images)
 
 
@@ -57,6 +58,16 @@ def copy_at_rest(book: Path, copy: Path, duplicate: Callable[[Path, Path], objec
             return
     message = f"{book} is being written to all the time; try again"
     raise DevclusterError(message)
+
+
+def _link(layers: Path, copy: Path) -> None:
+    command = ["cp", "--archive", "--link", str(layers), str(copy)]
+    done = run(command, check=False, timeout_s=_PATIENCE_S)
+    # A container of the donor may end meanwhile, and its own layer goes with it; those of images stay.
+    real = [line for line in done.stderr.splitlines() if not line.endswith(": No such file or directory")]
+    if done.returncode != 0 and (real or not copy.exists()):
+        message = f"`{' '.join(command)}` failed: {done.stderr.strip()[-500:]}"
+        raise DevclusterError(message)
 
 
 def _beginning(book: Path) -> bytes:

@@ -53,6 +53,15 @@ def test_a_seeding_that_was_cut_off_is_done_again(tmp_path: Path, donor: Path) -
     assert not (tmp_path / "node.seeding").exists()
 
 
+def test_a_layer_that_cannot_be_shared_is_told(tmp_path: Path, donor: Path) -> None:
+    shutil.rmtree(donor / "io.containerd.content.v1.content")
+
+    with pytest.raises(DevclusterError, match="blobs"):
+        seeding.seed(tmp_path / "node", donor)
+
+    assert not (tmp_path / "node").exists()
+
+
 def test_a_book_that_is_written_to_meanwhile_is_copied_again(tmp_path: Path) -> None:
     book, copy = tmp_path / "book", tmp_path / "copy"
     book.write_text("first")
