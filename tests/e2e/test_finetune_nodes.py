@@ -42,7 +42,7 @@ def test_pods_on_two_nodes_train_one_adapter(team: Team) -> None:
 def test_each_process_gets_a_gpu_and_one_too_many_is_told(team: Team) -> None:
     gang = {"nodes": 2, "processesPerNode": 2}
     team.apply(finetunejob("fast", profile="gpu", distributed=gang, resources=SMALL))
-    too_many = {"nodes": 2, "processesPerNode": 3}
+    too_many = {"nodes": 2, "processesPerNode": 4}
     wait_until(
         lambda: len(pods_of(team, "fast")) == 2,
         timeout_s=180,
