@@ -164,7 +164,12 @@ def settled(cluster: Cluster, shared: Path | None = None) -> Iterator[Team]:
     helm(
         cluster,
         *("upgrade", "--install", "fettle", str(CHART), "--values", str(ROOT / "build" / "images.yaml")),
-        *("--set", f"watchNamespaces={{{TEAM}}}", "--set", "crds.enabled=false,userRoles.enabled=false"),
+        *(
+            "--set",
+            f"watchNamespaces={{{TEAM}}}",
+            "--set",
+            "crds.enabled=false,userRoles.enabled=false,secretPolicy.enabled=false",
+        ),
         *("--wait", "--timeout", "5m"),
     )
     for name in ("models", "results"):
