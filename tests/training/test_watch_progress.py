@@ -67,6 +67,7 @@ def test_progress_tells_everything_that_is_known() -> None:
     assert json.loads(body) == {
         "phase": "training",
         "step": 12,
+        "firstStep": 10,
         "totalSteps": 20,
         "epoch": 0.6,
         "loss": 1.5,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # The report's field → the metric and its help. Steps are gauges: a resume can set them back.
 _GAUGES: Final = {
     "step": ("fettle_training_step", "Optimizer steps done."),
+    "first_step": ("fettle_training_first_step", "The optimizer step that this attempt went on from."),
     "total_steps": ("fettle_training_steps_planned", "Optimizer steps in all."),
     "epoch": ("fettle_training_epoch", "Times the data was seen."),
     "loss": ("fettle_training_loss", "Training loss at the last logged step."),
