@@ -16,12 +16,19 @@ import torch
 from safetensors.torch import load as load_tensors
 
 from fettle_server.engine.adapter_config import MERGE, served_config
+from fettle_server.engine.promises import (
+    refusing,
+    require_adapter,
+    require_base,
+    require_digest,
+    require_plain_base,
+)
 from fettle_server.engine.refusal import Reason, RefusedAdapterError
 from fettle_server.engine.text_side import TextSide, load_text_side
 from fettle_server.engine.types import BaseRefusedError
 from fettle_trainer import strict_json
 from fettle_trainer.adapter.directory import open_adapter_directory
-from fettle_trainer.adapter.errors import AdapterRefusedError, FileChangedError
+from fettle_trainer.adapter.errors import FileChangedError
 from fettle_trainer.adapter.layout import WEIGHTS_NAME
 from fettle_trainer.adapter.peft_config import CONFIG_NAME
 from fettle_trainer.adapter.verify import verify_adapter
@@ -67,17 +74,10 @@ class AdapterReader:
     def read(self, spec: AdapterSpec) -> AdapterFiles:
         """Return the adapter; raise RefusedAdapterError with the reason and the way out."""
         folder = self._folder(spec)
-        try:
+        with refusing(spec):
             found = verify_adapter(folder)
             self._check_facts(spec, found)
             files = _read_all(folder, found)
-        except AdapterRefusedError as error:
-            raise RefusedAdapterError(error.code, error.message) from error
-        except FileChangedError as error:
-            raise RefusedAdapterError(Reason.FILE_CHANGED, str(error)) from error
-        except OSError as error:
-            message = f"{spec.path} cannot be read: {error.strerror or error}."
-            raise RefusedAdapterError(Reason.CHECK_FAILED, message) from error
         tensors = {name: self._placed(tensor) for name, tensor in load_tensors(files[WEIGHTS_NAME]).items()}
         config = served_config(strict_json.loads(files[CONFIG_NAME]), tensors)
         return AdapterFiles(config, tensors, self._text(files, found))
@@ -93,28 +93,10 @@ class AdapterReader:
         return self.root.resolve() / path
 
     def _check_facts(self, spec: AdapterSpec, found: VerifiedAdapter) -> None:
-        if found.digest != spec.digest:
-            raise RefusedAdapterError(
-                Reason.DIGEST_MISMATCH,
-                f"{spec.path} holds the adapter {found.digest}, not {spec.digest}. Name the folder of that digest.",
-            )
-        if found.artefact != "adapter":
-            raise RefusedAdapterError(
-                Reason.NOT_AN_ADAPTER,
-                f"{spec.path} holds a whole model. Serve it as the base model of a server of its own.",
-            )
-        if found.base_model_digest not in {None, self.base.digest}:
-            raise RefusedAdapterError(
-                Reason.BASE_MISMATCH,
-                f"The adapter was trained on {found.base_model} with the digest {found.base_model_digest}; this server's "
-                f"base model has {self.base.digest}. On another base its weights mean nothing; serve it on its own.",
-            )
-        if found.method == "qlora":
-            raise RefusedAdapterError(
-                Reason.QUANTISED_BASE,
-                "The adapter was trained on the base model quantised to 4 bits (qlora), and corrects that model's errors; "
-                f"this server's base is not quantised, so answers would differ from those measured. {MERGE}",
-            )
+        require_digest(spec, found)
+        require_adapter(spec, found)
+        require_base(found, self.base.digest)
+        require_plain_base(found, MERGE)
         if found.rank is not None and found.rank > self.max_rank:
             raise RefusedAdapterError(
                 Reason.RANK_TOO_LARGE,

@@ -10,11 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from fettle_server.engine.promises import (
+    refusing,
+    require_adapter,
+    require_base,
+    require_digest,
+    require_plain_base,
+)
 from fettle_server.engine.refusal import Reason, RefusedAdapterError
 from fettle_server.vllm.ranks import rank_step
 from fettle_trainer import strict_json
 from fettle_trainer.adapter.directory import AdapterDirectory, open_adapter_directory
-from fettle_trainer.adapter.errors import AdapterRefusedError, FileChangedError
 from fettle_trainer.adapter.inspect import TEMPLATE_NAME
 from fettle_trainer.adapter.peft_config import CONFIG_NAME, MAX_CONFIG_BYTES, PeftConfig, parse_peft_config
 from fettle_trainer.adapter.verify import verify_adapter
@@ -48,24 +54,13 @@ class Target:
 def loadable(spec: AdapterSpec, settings: LayerSettings) -> Target:
     """Verify a release folder and return how to ask for it; raise RefusedAdapterError for what vLLM cannot serve."""
     folder = settings.adapters_root / spec.path
-    try:
+    with refusing(spec):
         verified = verify_adapter(folder)
-        if verified.artefact != "adapter":
-            raise RefusedAdapterError(
-                Reason.NOT_AN_ADAPTER,
-                f"{spec.path} holds a whole model. Serve it as the base model of a server of its own.",
-            )
+        require_adapter(spec, verified)
         with open_adapter_directory(folder) as directory:
             config = parse_peft_config(directory.read(CONFIG_NAME, MAX_CONFIG_BYTES))
             _check(spec, settings, verified, config)
             return Target(lora_name(spec), folder, _template(directory), _stop_token_ids(directory))
-    except AdapterRefusedError as error:
-        raise RefusedAdapterError(error.code, error.message) from error
-    except FileChangedError as error:
-        raise RefusedAdapterError(Reason.FILE_CHANGED, str(error)) from error
-    except OSError as error:
-        message = f"{spec.path} cannot be read: {error.strerror or error}."
-        raise RefusedAdapterError(Reason.CHECK_FAILED, message) from error
 
 
 def lora_name(spec: AdapterSpec) -> str:
@@ -74,24 +69,10 @@ def lora_name(spec: AdapterSpec) -> str:
 
 
 def _check(spec: AdapterSpec, settings: LayerSettings, verified: VerifiedAdapter, config: PeftConfig) -> None:
-    if verified.digest != spec.digest:
-        raise RefusedAdapterError(
-            Reason.DIGEST_MISMATCH,
-            f"{spec.path} holds the adapter {verified.digest}, not {spec.digest}. Name the folder of that digest.",
-        )
-    wanted, base = verified.base_model_digest, settings.base_digest
-    if wanted and base and wanted != base:
-        raise RefusedAdapterError(
-            Reason.BASE_MISMATCH,
-            f"The adapter was trained on {verified.base_model} with the digest {wanted}; this server's base model has "
-            f"{base}. On another base its weights mean nothing; serve it on its own.",
-        )
-    if verified.method == "qlora":
-        raise RefusedAdapterError(
-            Reason.QUANTISED_BASE,
-            "The adapter was trained on the base model quantised to 4 bits (qlora), and corrects that model's errors; "
-            f"this server's base is not quantised, so answers would differ from those measured. {_WAY_OUT}",
-        )
+    require_digest(spec, verified)
+    if settings.base_digest:
+        require_base(verified, settings.base_digest)
+    require_plain_base(verified, _WAY_OUT)
     obstacles = list(_obstacles(config))
     if obstacles:
         raise RefusedAdapterError(Reason.SETTING_UNSUPPORTED, " ".join([*obstacles, _WAY_OUT]))
