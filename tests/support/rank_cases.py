@@ -51,6 +51,8 @@ class Case:
     limited_rank: int = 0
     broken_row: bool = False
     """Whether rank 1 cannot read a row of the fourth step."""
+    run_file: Path | None = None
+    """A run of the whole engine instead, as this file describes it; it decides everything but the number of ranks."""
 
 
 class Gang:

@@ -21,15 +21,21 @@ from transformers import (
     TrainingArguments,
 )
 
+from fettle_trainer.config.run import RunConfig
+from fettle_trainer.data.sources import PUBLIC_ONLY
 from fettle_trainer.durable.checkpoints import CheckpointStore
 from fettle_trainer.durable.ranks import join_ranks
 from fettle_trainer.durable.record import RunShape
 from fettle_trainer.durable.resume import choose_checkpoint
+from fettle_trainer.durable.started_ranks import as_started
 from fettle_trainer.durable.stop import AgreedStop, StopRequest, stopped
 from fettle_trainer.durable.trainer import Durability, DurableTrainer
 from fettle_trainer.durable.watchdog import LossWatchdog
 from fettle_trainer.durable.zero import deepspeed_config
 from fettle_trainer.errors import RunError, WrongInputError
+from fettle_trainer.train.ending import verdict_of
+from fettle_trainer.train.fit import fit
+from fettle_trainer.train.job import make_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,13 +49,13 @@ def run_rank(case: Case, rank: int, port: int) -> None:
     code = 0
     try:
         with StopRequest().listening() as request:
-            _train(case, rank, request)
-    except RunError as error:
-        (case.folder / f"error-{rank}.txt").write_text(f"{error.code}: {error.message}")
-        code = error.exit_code
-    except Exception:  # noqa: BLE001 - the test that started the rank shows it
-        (case.folder / f"error-{rank}.txt").write_text(traceback.format_exc())
-        code = 1
+            (_train if case.run_file is None else _train_engine)(case, rank, request)
+    except Exception as error:  # noqa: BLE001 - the test that started the rank shows it
+        verdict = verdict_of(error)
+        said = f"{verdict.code}: {verdict.message}"
+        found = "" if isinstance(error, RunError) else f"\n{traceback.format_exc()}"
+        (case.folder / f"error-{rank}.txt").write_text(said + found)
+        code = verdict.exit_code
     # No clean-up: the other ranks may be gone, and Python's would wait for them.
     os._exit(code)
 
@@ -91,19 +97,35 @@ def _train(case: Case, rank: int, request: StopRequest) -> None:
     trainer.resume(checkpoint)
     if stop.stopped:
         raise stopped(request.requested)
+    _leave(case, trainer, rank, {"resumedFrom": checkpoint.facts.step if checkpoint else None})
+
+
+def _train_engine(case: Case, rank: int, request: StopRequest) -> None:
+    assert case.run_file is not None
+    config = RunConfig.model_validate_json(case.run_file.read_bytes())
+    if case.world_size > 1:
+        config = config.model_copy(update={"distributed": as_started(config.distributed)})
+    engine = fit(make_job(config, PUBLIC_ONLY), request, [])
+    steps = [entry for entry in engine.state.log_history if "loss" in entry]
+    _leave(case, engine, rank, {"steps": [(entry["loss"], entry["grad_norm"]) for entry in steps]})
+
+
+def _leave(case: Case, trainer: DurableTrainer, rank: int, facts: dict[str, Any]) -> None:
+    """Leave what was trained; gathering sharded weights takes every rank."""
     weights = _weights(trainer)
-    if rank == 0:
-        (case.folder / "result.json").write_text(
-            json.dumps(
-                {
-                    "digest": digest_of(weights),
-                    "resumedFrom": checkpoint.facts.step if checkpoint else None,
-                    "empty": [name for name, value in weights.items() if value.numel() == 0],
-                    "norm": sum(float(value.norm()) for value in weights.values()),
-                }
-            )
+    if rank != 0:
+        return
+    (case.folder / "result.json").write_text(
+        json.dumps(
+            {
+                "digest": digest_of(weights),
+                "empty": [name for name, value in weights.items() if value.numel() == 0],
+                "norm": sum(float(value.norm()) for value in weights.values()),
+                **facts,
+            }
         )
-        torch.save(weights, case.folder / "weights.pt")
+    )
+    torch.save(weights, case.folder / "weights.pt")
 
 
 def _shape(case: Case) -> RunShape:

@@ -63,6 +63,7 @@ def test_an_error_in_the_data_on_one_rank_ends_all_and_keeps_the_checkpoint(tmp_
     codes = run(Case(folder=tmp_path, world_size=2, broken_row=True))
     assert codes == [1, 2]
     assert "is broken" in (tmp_path / "error-1.txt").read_text()
+    assert (tmp_path / "error-0.txt").read_text().startswith("RankLost: Another rank ended first")
     saved = CheckpointStore(tmp_path / "checkpoints").newest_complete()
     assert saved is not None
     assert saved.facts.step == 2

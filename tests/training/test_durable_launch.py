@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from fettle_trainer.config.exit_codes import ExitCode
 from fettle_trainer.config.outcome import Outcome, OutcomeError
 from fettle_trainer.config.run import DistributedConfig
 from fettle_trainer.durable import kernel_kills
@@ -30,6 +31,7 @@ from fettle_trainer.durable.launch import (
 from fettle_trainer.durable.termination import render_outcome, write_termination_message
 from fettle_trainer.durable.verdict import RankReport, judge, read_reports, write_report
 from fettle_trainer.errors import IncompleteError, MemoryExhaustedError, StoppedError, WrongInputError
+from fettle_trainer.train.ending import verdict_of
 
 TWO = DistributedConfig(nodes=2, processes_per_node=4, grace_seconds=120)
 LOST = RankReport(exit_code=1, at=2.0, code="InternalError", message="gone", lost_peer=True)
@@ -52,7 +54,7 @@ def report(code: int, at: float = 1.0, name: str = "X", message: str = "why") ->
         ({0: LOST}, 1, 137, "RankLost"),
         ({}, 1, 137, "RankLost"),
         ({0: report(0)}, 0, 137, "RankLost"),
-        ({0: LOST, 1: LOST}, 1, 1, "RanksDisagree"),
+        ({0: LOST, 1: LOST}, 1, 1, "RankLost"),
         ({0: report(1, at=5.0, name="Second"), 1: report(1, at=4.0, name="First")}, 1, 1, "First"),
     ],
 )
@@ -319,11 +321,24 @@ def test_out_of_memory_advises_half_the_micro_batch() -> None:
     assert "maxLength" in out_of_memory(1).message
 
 
-def test_a_lost_peer_is_not_taken_for_a_cause() -> None:
-    assert is_lost_peer(
-        RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:1")
-    )
-    assert not is_lost_peer(RuntimeError("shape mismatch"))
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:1",
+        "[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1800000ms for recv operation to complete",
+        "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely.",
+        "Failed to recv, got 0 bytes. Connection was likely closed. Did the remote server shutdown or crash?",
+    ],
+)
+def test_a_lost_peer_is_not_taken_for_a_cause_and_the_user_is_told_where_to_look(words: str) -> None:
+    verdict = verdict_of(RuntimeError(words))
+    assert is_lost_peer(RuntimeError(words))
+    assert (verdict.exit_code, verdict.code) == (ExitCode.INCOMPLETE, "RankLost")
+    assert "torchrun names the first rank that failed" in verdict.message
+
+
+def test_an_error_of_a_ranks_own_is_no_lost_peer() -> None:
+    assert verdict_of(RuntimeError("shape mismatch")).code == "InternalError"
 
 
 def test_a_full_disk_is_named_with_what_remains(tmp_path: Path) -> None:

@@ -24,10 +24,15 @@ _WRITE_WORDS: Final = (*_FULL_WORDS, "inline_container")
 """The last is where torch writes its files; it does not say why it could not."""
 _PEER_WORDS: Final = (
     "connection closed by peer",
+    "connection closed by remote peer",
     "connection reset by peer",
+    "connection was likely closed",
+    "remote process exit",
+    "timed out waiting",
     "socket timeout",
     "broken pipe",
 )
+"""As gloo, NCCL and torch's store of the ranks say it."""
 _NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _STORAGE_FULL: Final = "StorageFull"
 
@@ -62,6 +67,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_lost_peer(error: BaseException) -> bool:
     """Whether the error only says that another rank is gone: that rank knows why."""
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _PEER_WORDS)
+
+
+def lost_peer() -> IncompleteError:
+    """Return the error of a rank that cannot go on without another one, with where the reason stands."""
+    return IncompleteError(
+        "RankLost",
+        "Another rank ended first or no longer answers, and this one cannot go on without it. The reason stands in"
+        " that rank's own output, in the log of its pod or its node; torchrun names the first rank that failed at the"
+        " end of its own. The next attempt goes on from the newest checkpoint.",
+    )
 
 
 def out_of_memory(micro_batch_size: int) -> MemoryExhaustedError:

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from fettle_trainer.atomic import write_atomically
 from fettle_trainer.config.base import ContractModel
 from fettle_trainer.config.exit_codes import ExitCode
-from fettle_trainer.durable.failures import is_lost_peer, is_storage_full, storage_full
+from fettle_trainer.durable.failures import is_lost_peer, is_storage_full, lost_peer, storage_full
 from fettle_trainer.errors import RunError
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def judge(
         return Verdict(ExitCode.DONE)
     if found := _earliest(reports, ExitCode.INCOMPLETE):
         return found
-    return _lost(missing[0], len(ranks)) if missing else _disagreement(returncode, ends)
+    return _lost(missing[0], len(ranks)) if missing else _unexplained(reports, returncode)
 
 
 def _lost(rank: int, ranks: int) -> Verdict:
@@ -135,7 +135,11 @@ def _lost(rank: int, ranks: int) -> Verdict:
     )
 
 
-def _disagreement(returncode: int, ends: set[int]) -> Verdict:
+def _unexplained(reports: Mapping[int, RankReport], returncode: int) -> Verdict:
+    if any(report.lost_peer for report in reports.values()):  # the one that knows why is on another node
+        gone = lost_peer()
+        return Verdict(gone.exit_code, gone.code, gone.message)
+    ends = {report.exit_code for report in reports.values()}
     return Verdict(
         ExitCode.INCOMPLETE,
         "RanksDisagree",

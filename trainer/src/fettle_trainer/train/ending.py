@@ -13,7 +13,7 @@ from fettle_trainer.config.evaluation_report import EVALUATION_NAME, EvaluationR
 from fettle_trainer.config.exit_codes import ExitCode
 from fettle_trainer.config.outcome import Outcome, OutcomeError
 from fettle_trainer.durable.checkpoints import CheckpointStore
-from fettle_trainer.durable.failures import is_storage_full, storage_full
+from fettle_trainer.durable.failures import is_lost_peer, is_storage_full, lost_peer, storage_full
 from fettle_trainer.durable.verdict import Verdict
 from fettle_trainer.errors import RunError
 from fettle_trainer.export.lineage import reported_metrics
@@ -36,6 +36,8 @@ def verdict_of(error: BaseException) -> Verdict:
     """Return how a run ends that this error has ended; one that nobody foresaw may not come again."""
     if is_storage_full(error):
         error = storage_full(error)
+    elif is_lost_peer(error):
+        error = lost_peer()
     if isinstance(error, RunError):
         return Verdict(error.exit_code, error.code, error.message, error.param)
     reason = next(iter(str(error).strip().splitlines()), "")
