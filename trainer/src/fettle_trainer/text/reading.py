@@ -11,6 +11,7 @@ from fettle_trainer.data.check import DatasetCheck
 from fettle_trainer.data.rowhash import leading_number
 from fettle_trainer.data.split import AUTO_SHARE, NO_LABEL, split_by_hash
 from fettle_trainer.text.encode import Encoder
+from fettle_trainer.text.tokens import size_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from fettle_trainer.text.tokens import Rendered
 
 _BATCH_ROWS: Final = 1024
-_BATCH_CHARACTERS: Final = 2**18
+_BATCH_BYTES: Final = 2**18
 """The tokenizer keeps some hundred bytes for each token of a batch."""
 
 
@@ -71,7 +72,7 @@ class _Taker:
         self._bound = _most_held_back(config.dataset)
         self._encoder: Encoder | None = None
         self._waiting: list[_Waiting] = []
-        self._characters = 0
+        self._bytes = 0
         self._written = 0
 
     @property
@@ -86,8 +87,8 @@ class _Taker:
             self._encoder = Encoder(self._tokenizer, row_format, self._train_on)
         rendered = self._encoder.rendered(example)
         self._waiting.append(_Waiting(rendered, place, leading_number(row), example.label))
-        self._characters += len(rendered.text)
-        if len(self._waiting) >= _BATCH_ROWS or self._characters >= _BATCH_CHARACTERS:
+        self._bytes += size_of(rendered.text)
+        if len(self._waiting) >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -102,7 +103,7 @@ class _Taker:
             if row.place.validation or row.place.label != NO_LABEL or row.number < self._bound:
                 self._writer.refer(at, row.rendered.reference, row.label)
         self._written += len(self._waiting)
-        self._waiting, self._characters = [], 0
+        self._waiting, self._bytes = [], 0
 
 
 def _most_held_back(dataset: DatasetConfig) -> int:
