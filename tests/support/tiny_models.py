@@ -113,6 +113,16 @@ _FAMILIES: Final = {
         stops=("<|endoftext|>", "<|assistant|>", "<|end|>"),
         tied=False,
     ),
+    # Phi-4 is Phi-3's architecture with another tokenizer and another way to write turns.
+    "phi4": _Family(
+        Phi3Config,
+        ("<|endoftext|>", "<|im_start|>", "<|im_sep|>", "<|im_end|>", "<|dummy_85|>"),
+        bos=None,
+        eos="<|im_end|>",
+        pad="<|dummy_85|>",
+        stops=("<|im_end|>",),
+        tied=False,
+    ),
     "gemma2": _GEMMA,
     "gemma3": _GEMMA._replace(config=Gemma3TextConfig, more={**_GEMMA.more, "sliding_window_pattern": 2}),
 }

@@ -31,6 +31,7 @@ END = {
     "qwen2": "<|im_end|>",
     "qwen3": "<|im_end|>",
     "phi3": "<|end|>",
+    "phi4": "<|im_end|>",
     "gemma2": "<end_of_turn>",
     "gemma3": "<end_of_turn>",
 }
@@ -108,7 +109,7 @@ def test_every_answer_and_its_end_is_trained(family: str, tokenizer: PreTrainedT
 
     lead, end, thought = LEAD.get(family, ""), END[family], THOUGHT.get(family, "")
     # Templates that do not strip an answer keep its white space, and so does the mask.
-    keeps = family in {"qwen2", "qwen3", "phi3"}
+    keeps = family in {"qwen2", "qwen3", "phi3", "phi4"}
     last = " A machine. \n" if keeps else "A machine."
     assert found.spans == [f"{lead}The smallest unit.{end}", f"{thought}{lead}{last}{end}"]
     assert "Be brief." in found.prompt

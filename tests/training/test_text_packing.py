@@ -14,6 +14,7 @@ from fettle_trainer.text.packing import best_fit
 from fettle_trainer.text.prepared import prepare
 from fettle_trainer.text.tokenizer import load_tokenizer
 from fettle_trainer.train.collate import Collator, Rows
+from tiny_models import FAMILIES
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_a_row_longer_than_a_pack_is_an_error() -> None:
         best_fit([3, 9], 8)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_packed_batch_trains_each_rows_own_words_and_no_first_token(
     family: str, tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
