@@ -18,7 +18,8 @@ if [ ! -x "$home/bin/python" ]; then
     rm -rf "$home.new"
     find "$cache/venvs" -mindepth 1 -maxdepth 1 \( -name 'model-*' -o -name 'trainer-*' \) -mtime +2 -exec rm -rf {} +
     scripts/uv venv --quiet --relocatable --python "$(command -v python3)" "$home.new" >&2
-    scripts/uv pip sync --quiet --require-hashes --python "$home.new/bin/python" "$lock" >&2
+    # Compiled once, here: where Python is told to write no bytecode, every process would compile the model stack anew.
+    scripts/uv pip sync --quiet --require-hashes --compile-bytecode --python "$home.new/bin/python" "$lock" >&2
     mv -T "$home.new" "$home"
 fi
 touch "$home"

@@ -16,5 +16,5 @@ if [ -z "$python" ] || ! "$python" -c 'import sys; sys.exit(sys.version_info < (
     exit 1
 fi
 scripts/uv venv --quiet --allow-existing --python "$python" .venv
-scripts/uv pip sync --quiet --require-hashes --python .venv/bin/python "$lock"
+scripts/uv pip sync --quiet --require-hashes --compile-bytecode --python .venv/bin/python "$lock"
 echo "$wanted" > "$stamp"
