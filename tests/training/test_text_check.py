@@ -97,8 +97,7 @@ def test_a_model_without_a_chat_template_is_said_in_a_sentence(
 
 
 def test_the_check_needs_no_torch_and_little_memory(tiny: Tiny, tmp_path: Path) -> None:
-    wide = "电源按钮" * 16_000  # a tokenizer sees three bytes in each character
-    chats(tmp_path, *(f"word {n} " * 40 for n in range(1000)), "word " * 600_000, *[wide] * 5)
+    chats(tmp_path, *(f"word {n} " * 40 for n in range(1000)), "word " * 600_000)
     run = run_file(tmp_path, tiny("qwen2"), {"overlong": "truncate"})
     program = (
         "import re, sys; from fettle_trainer.__main__ import main; code = main(sys.argv[1:]);"

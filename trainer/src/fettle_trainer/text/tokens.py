@@ -114,7 +114,7 @@ def size_of(text: str) -> int:
 def _parts(row: Rendered) -> Iterator[Rendered]:
     """Cut a long row in front of spaces, where tokens begin; where there is none, anywhere."""
     start, length = 0, len(row.text)
-    most = max(1, _LONGEST * length // max(1, size_of(row.text)))
+    most = max(1, _LONGEST // size_of(max(row.text)))
     while start < length:
         end = min(start + most, length)
         space = row.text.rfind(" ", start + 1, end) if end < length else -1
