@@ -56,12 +56,13 @@ def calls_of_the_tokenizer(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 def test_wide_characters_fill_a_batch_and_a_piece_as_the_bytes_that_they_are(
     tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [{"prompt": f"{n}?", "completion": "电源按钮" * (40 if n == 7 else 4)} for n in range(40)]
+    rows = [{"prompt": f"{n}?", "completion": "电源按钮" * (25 if n == 7 else 4)} for n in range(40)]
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     document = {
         "model": {"path": "/unused"},
         "dataset": {"train": [{"path": str(data)}], "validationSplit": "0%"},
+        "training": {"maxLength": 512},
         "output": {"directory": "/unused", "adapterName": "a"},
     }
     monkeypatch.setattr(tokens, "_LONGEST", 160)
@@ -72,7 +73,7 @@ def test_wide_characters_fill_a_batch_and_a_piece_as_the_bytes_that_they_are(
 
     assert max(map(sum, calls)) <= 1000 + 160
     assert max(size for sizes in calls for size in sizes) <= 160
-    assert int(prepared.train.trained[7]) == 40 * 4 * 3 + 1, "a token for each byte, and the end"
+    assert int(prepared.train.trained[7]) == 25 * 4 * 3 + 1, "a token for each byte, and the end"
 
 
 def test_a_text_without_a_single_space_is_cut_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
