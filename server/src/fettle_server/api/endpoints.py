@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from fettle_server.answer_ids import new_id
 from fettle_server.api import chat, completions, listing, score
 from fettle_server.api.body import BodyLimits, read_json
 from fettle_server.api.generation import Answers, Job
@@ -59,7 +59,7 @@ class Endpoints:
         target = self._target(request, asked.model)
         prompt = await self._prompts.of_chat(target.revision, asked.messages, asked.shown_tools)
         jobs = [Job(prompt, asked.sampling(choice)) for choice in range(asked.choices)]
-        reply = chat.ChatReply(_head("chatcmpl", target, asked.model), asked)
+        reply = chat.ChatReply(_head("chatcmpl", request, target, asked.model), asked)
         answers = self._answers(target, [prompt], jobs)
         if asked.stream:
             return _streamed(target, answers, reply)
@@ -72,7 +72,7 @@ class Endpoints:
         target = self._target(request, asked.model)
         prompts = await self._prompts.of_texts(target.revision, asked.prompt)
         jobs = [Job(prompt, asked.sampling(choice)) for prompt in prompts for choice in range(asked.choices)]
-        reply = completions.CompletionReply(_head("cmpl", target, asked.model), asked)
+        reply = completions.CompletionReply(_head("cmpl", request, target, asked.model), asked)
         answers = self._answers(target, prompts, jobs)
         if asked.stream:
             return _streamed(target, answers, reply)
@@ -114,9 +114,9 @@ def _streamed(target: _Target, answers: Answers, reply: chat.ChatReply | complet
     return EventStream(answers, reply, target.headers)
 
 
-def _head(kind: str, target: _Target, model: str) -> Head:
+def _head(kind: str, request: Request, target: _Target, model: str) -> Head:
     """Begin a reply; its id is what a client rates the answer by, so nobody may guess it."""
-    target.facts.response_id = f"{kind}-{secrets.token_hex(16)}"
+    target.facts.response_id = f"{kind}-{new_id(request.scope)}"
     return Head(target.facts.response_id, int(time.time()), model, target.fingerprint)
 
 

@@ -66,6 +66,8 @@ class RequestFacts:
     """stable, canary, variant or shadow, where the router says so."""
     route: str = "direct"
     """weighted or pinned by the router, mirror for a copy, direct for whoever asks the pod itself."""
+    client: str = ""
+    """Whose key the request came with, where the router says so."""
     revision: str = ""
     """The revision that answers; empty until the app has found it."""
     stream: bool = False
@@ -119,6 +121,7 @@ def facts_of(scope: Scope) -> RequestFacts:
         facts = RequestFacts(
             role=role if role in _ROLES else "",
             route=route if route in _ROUTES else "direct",
+            client=header(scope, b"x-fettle-client"),
         )
         state[_KEY] = facts
     return facts

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fettle_server.layer.asgi import App, Message, Receive, Scope, Send
     from fettle_server.layer.facts import RequestFacts
     from fettle_server.metrics import LayerMetrics
+    from fettle_server.usage import ClientUsage
 
 __all__ = ["ANSWER_PATHS", "Measuring", "answers"]
 
@@ -36,11 +37,13 @@ class Measuring:
         app: App,
         metrics: LayerMetrics,
         feedback: FeedbackBook,
+        usage: ClientUsage,
         also: Callable[[RequestFacts, float], None] = lambda _facts, _began_at: None,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._feedback = feedback
+        self._usage = usage
         self._also = also
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,9 +55,11 @@ class Measuring:
         began_at = facts.clock()
         watch = _Watch(receive, send, lambda: self._remember(facts))
         self._metrics.began(facts)
+        self._usage.began(facts)
         try:
             await self._app(scope, watch.receive, watch.send)
         finally:
+            self._usage.ended(facts)
             self._metrics.ended(facts, code=watch.code(facts), began_at=began_at)
             if facts.route != "mirror":
                 self._also(facts, began_at)

@@ -1,9 +1,10 @@
-"""The whole layer around an app: measuring, shadow copies, `GET /metrics` and `POST /feedback`."""
+"""The whole layer around an app: measuring, shadow copies, `GET /metrics`, `GET /usage` and `POST /feedback`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from typing import TYPE_CHECKING, Final, Protocol
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, ProcessCollector
@@ -17,6 +18,7 @@ from fettle_server.layer.pairs import PairStore
 from fettle_server.layer.surroundings import Surroundings
 from fettle_server.metrics import LayerMetrics
 from fettle_server.shadow import Shadow
+from fettle_server.usage import ClientUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,10 +45,11 @@ class Layer:
     ) -> None:
         self.metrics = LayerMetrics(around.revisions)
         self.feedback = FeedbackBook()
+        self.usage = ClientUsage()
         self._pairs = None if around.pairs_folder is None else PairStore(around.pairs_folder)
         self._app = app
         self.shadow = Shadow(
-            Measuring(app, self.metrics, self.feedback, also),
+            Measuring(app, self.metrics, self.feedback, self.usage, also),
             around,
             count=self.metrics.shadowed,
             pairs=self._pairs,
@@ -61,6 +64,8 @@ class Layer:
             await self._app(scope, receive, send)
         elif scope["path"] == "/metrics" and scope["method"] == "GET":
             await answer(send, 200, self.metrics.exposition(), CONTENT_TYPE_PLAIN_0_0_4)
+        elif scope["path"] == "/usage" and scope["method"] == "GET":
+            await answer(send, 200, json.dumps(self.usage.document()).encode())
         elif scope["path"] == "/feedback":
             await self._feedback_endpoint(scope, receive, send)
         else:

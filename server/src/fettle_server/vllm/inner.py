@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from fettle_server.answer_ids import new_id
 from fettle_server.api.body import BodyLimits, read_json
 from fettle_server.api.names import REVISION_HEADER
 from fettle_server.api.refusals import refused
@@ -29,9 +30,7 @@ __all__ = ["Answering"]
 
 _RETRY_AFTER_S: Final = 2
 _LIMITS: Final = BodyLimits()
-_HEADERS_FOR_VLLM: Final = frozenset(
-    {b"host", b"content-type", b"user-agent", b"x-request-id", b"traceparent", b"tracestate"}
-)
+_HEADERS_FOR_VLLM: Final = frozenset({b"host", b"content-type", b"user-agent", b"traceparent", b"tracestate"})
 """Others of vLLM's own would choose priority, rank or session; a compressed answer could not be read on its way."""
 
 
@@ -110,6 +109,8 @@ def _model(path: str, document: dict[str, object]) -> str | None:
 def _scope_to_vllm(scope: Scope, asked: Asked) -> Scope:
     headers = [(name, value) for name, value in scope["headers"] if name in _HEADERS_FOR_VLLM]
     headers.append((b"content-length", str(len(asked.body)).encode()))
+    # vLLM names its answer by it; a client's own would let others guess which answers can be rated.
+    headers.append((b"x-request-id", new_id(scope).encode()))
     return {
         **scope,
         "headers": headers,

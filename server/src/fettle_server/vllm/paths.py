@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_path"]
 
-_READ: Final = frozenset({"/healthz", "/readyz", "/metrics", "/v1/models"})
+_READ: Final = frozenset({"/healthz", "/readyz", "/metrics", "/usage", "/v1/models"})
 _WRITTEN: Final = ANSWER_PATHS | {"/feedback"}
 _OPERATOR: Final = frozenset({"/adapters", "/shadow"})
 _LISTED_MODEL: Final = "/v1/models/"
