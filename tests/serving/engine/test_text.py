@@ -160,3 +160,35 @@ def test_the_digest_of_a_template_is_that_of_its_bytes(tiny: Tiny, tmp_path: Pat
     template = b"{{ messages[0].content }}\r\n!"  # reading it as text would turn its line end into another
     (tmp_path / "chat_template.jinja").write_bytes(template)
     assert load_text_side(tmp_path, ()).template_digest == f"sha256:{hashlib.sha256(template).hexdigest()}"
+
+
+ENDLESS = {
+    "a loop in a loop": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "a loop of filters": "{% for a in range(99999) %}{{ range(9999)|map('string')|list|length }}{% endfor %}",
+    "macros that call themselves": "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+}
+
+
+@pytest.mark.parametrize("program", ENDLESS.values(), ids=list(ENDLESS))
+def test_a_template_that_does_not_end_is_ended_and_the_next_one_is_written(
+    program: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fettle_server.engine.text_side._TEMPLATE_S", 0.2)
+    tokenizer = AutoTokenizer.from_pretrained(tiny("llama"))
+    plain = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tokenizer.chat_template = f"{{% if messages[0]['content'] == 'loop' %}}{program}{{% endif %}}{plain}"
+    text = TextSide(tokenizer, ())
+
+    with pytest.raises(WrongMessagesError, match=r"needs more than 0\.2 s"):
+        text.chat([{"role": "user", "content": "loop"}])
+
+    expected = tokenizer("Hello", add_special_tokens=False)["input_ids"]
+    assert text.chat([{"role": "user", "content": "Hello"}]) == expected
+
+
+def test_a_template_that_makes_too_much_of_the_messages_is_refused(tiny: Tiny) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny("llama"))
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] * 9000000 }}{% endfor %}"
+
+    with pytest.raises(WrongMessagesError, match="more than a prompt may have"):
+        TextSide(tokenizer, ()).chat([{"role": "user", "content": "a"}])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from transformers import AutoTokenizer
 
+from fettle_server.engine.template_time import at_most
 from fettle_server.engine.token_bytes import TokenBytes
 from fettle_server.engine.types import BaseRefusedError, WrongMessagesError
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _PROBE: Final = "fettleprobe"
+_TEMPLATE_S: Final = 2.0
+"""Long for a template, which needs milliseconds, and short for the others, whose prompts wait meanwhile."""
+_MOST_CHARACTERS: Final = 8 * 2**20
+"""Several times a whole body: what a template may add to it."""
 
 
 class TextSide:
@@ -65,13 +70,19 @@ class TextSide:
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None, *, ask: bool = False
     ) -> str:
         try:
-            text: str = self._tokenizer.apply_chat_template(
-                messages, tools=tools, add_generation_prompt=ask, tokenize=False
-            )
+            with at_most(_TEMPLATE_S):
+                text: str = self._tokenizer.apply_chat_template(
+                    messages, tools=tools, add_generation_prompt=ask, tokenize=False
+                )
         except Exception as error:
             # A template is a program of its author: it raises what it likes.
             reason = str(error).strip().rstrip(".") or type(error).__name__
             raise WrongMessagesError(f"The model's chat template refuses the messages: {reason}.") from error
+        if len(text) > _MOST_CHARACTERS:
+            raise WrongMessagesError(
+                f"The model's chat template makes {len(text)} characters of the messages, more than a prompt may have "
+                f"({_MOST_CHARACTERS})."
+            )
         return text
 
     def _shows_system(self) -> bool:
