@@ -30,7 +30,7 @@ from fettle_router.memory import remember
 from fettle_router.slots import assign
 from fettle_router.status import application
 from router_support.running import CHAT, eventually, free_ports, require_haproxy
-from router_support.stub import Backend, backend
+from router_support.stub import Backend, Received, backend, echo_revision, json_answer
 from router_support.tables import KEY, OTHER_KEY, client, document, main
 
 CONFIG_MAP = "bot-routing"
@@ -210,7 +210,7 @@ async def test_a_pod_that_is_not_ready_any_more_leaves_rotation(
     async def empty() -> bool:
         return not any(await agent.engine.runtime.slots("pool-a"))
 
-    await eventually(empty, "the slot is free")
+    await eventually(empty, "the slot is free", within_s=2)
     assert (await call(layout))[0] == 503
 
 
@@ -357,6 +357,38 @@ async def test_a_new_certificate_is_served_and_a_broken_one_is_not(
         (folder / "tls.crt").write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
         await eventually(lambda: "HAProxy refuses" in str(agent.problem), "it is refused")
         assert await asyncio.to_thread(served_certificate, kept.tls_clients) == second
+
+
+async def test_tokens_that_the_pods_counted_are_held_against_the_limit(
+    layout: Layout, nowhere: ApiServer, pods: list[Backend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fettle_router.agent.USAGE_POLL_S", 0.05)
+    spent = 40
+
+    async def tell(request: Received, writer: asyncio.StreamWriter) -> None:
+        if request.line == "GET /usage HTTP/1.1":
+            writer.write(json_answer(windowSeconds=60, clients={"team-a": [[0, spent]], "team-b": [[0, 5]]}))
+        else:
+            await echo_revision(request, writer)
+
+    for pod in pods:
+        pod.answer = tell
+    limited = document(limits={"tokensPerMinute": 100})
+    remember(layout.last_good, json.dumps(limited), {"pool-a": assign((), [pod.endpoint for pod in pods])})
+
+    async with running_agent(layout, nowhere) as agent:
+        await version(agent, 1)
+        await eventually(lambda: all(pod.received for pod in pods), "every pod is asked")
+        assert (await call(layout))[0] == 200
+        spent = 50
+
+        async def refused() -> bool:
+            return (await call(layout))[0] == 429
+
+        await eventually(refused, "both pods together have counted 100")
+        assert (await call(layout, OTHER_KEY))[0] == 200
+        await pods[1].kill()
+        assert (await call(layout))[0] == 429
 
 
 async def test_when_haproxy_ends_the_agent_ends_with_a_sentence(kept: Layout, nowhere: ApiServer) -> None:

@@ -2,16 +2,19 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from fettle_router.pods import tag
 from fettle_router.split import choose, slot
 from fettle_router.table import Table
 from router_support.running import CHAT, Router, eventually, running
 from router_support.stub import Backend, Received, backend, echo_revision
-from router_support.tables import KEY, OTHER_KEY, client, document, main, table
+from router_support.tables import KEY, OTHER_KEY, client, document, main, revision, table
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -107,10 +110,51 @@ async def test_the_pod_is_told_revision_route_and_client_and_nothing_the_client_
     (got,) = pod.received
     assert got.line == "POST /v1/completions HTTP/1.1"
     told = {name: value for name, value in got.headers.items() if "fettle" in name}
-    assert told == {"x-fettle-revision": "rev-b", "x-fettle-route": "pinned", "x-fettle-client": "team-a"}
+    assert told == {
+        "x-fettle-revision": "rev-b",
+        "x-fettle-role": "canary",
+        "x-fettle-route": "pinned",
+        "x-fettle-client": "team-a",
+    }
     assert got.headers["host"] == "bot"
     assert not {"authorization", "cookie", "x-forwarded-for", "x-original-url"} & got.headers.keys()
     assert got.headers["x-request-id"] == answer.headers["x-request-id"] != "mine"
+
+
+async def test_the_pod_is_told_what_a_revision_is_to_the_rollout(router: Router, pod: Backend) -> None:
+    await router.serve(table(revisions=[*document()["revisions"][:3], revision("rev-d")]), [pod.endpoint])
+
+    for pin in ("rev-a", "rev-b", "formal", "rev-d"):
+        await router.post(headers={"x-fettle-revision": pin, "x-fettle-role": "stable"})
+
+    assert [got.headers["x-fettle-role"] for got in pod.received] == ["stable", "canary", "variant", ""]
+
+
+async def test_a_rating_goes_to_the_pod_that_gave_the_answer_and_counts_for_no_revision(
+    router: Router, pod: Backend
+) -> None:
+    async with backend() as other:
+        await router.serve(table(), [pod.endpoint, other.endpoint])
+        before = await router.engine.runtime.counters()
+        for stand_in in (pod, other, pod, pod, other, other):
+            rated = await router.post("/feedback", id=f"chatcmpl-5f-{tag(stand_in.endpoint)}", rating="up")
+            assert (rated.status, rated.revision) == (200, "")
+
+        assert [got.line for got in pod.received] == ["POST /feedback HTTP/1.1"] * 3
+        assert [got.headers["x-fettle-client"] for got in other.received] == ["team-a"] * 3
+        assert await router.engine.runtime.counters() == before
+
+
+@pytest.mark.parametrize("body", [{}, {"id": 5}, {"id": ""}, {"id": "chatcmpl-5f"}, {"id": "a-00000000"}])
+async def test_a_rating_of_an_answer_that_no_pod_gave_is_404(
+    router: Router, pod: Backend, body: dict[str, Any]
+) -> None:
+    rated = await router.post("/feedback", rating="up", **body)
+
+    assert rated.status == 404
+    assert json.loads(rated.text)["error"]["code"] == "unknown_response"
+    assert (await router.post("/feedback", key="nobody's", **body)).status == 401
+    assert pod.received == []
 
 
 PINS = [
@@ -270,6 +314,24 @@ async def test_requests_above_the_rate_get_429_and_do_not_count_themselves(
     assert json.loads(answers[-1].text)["error"]["code"] == "rate_limit"
     assert (await router.post(key=OTHER_KEY)).status == 200
     assert len(pod.received) == 4
+
+
+async def test_a_client_without_tokens_is_refused_until_the_minute_is_over(
+    router: Router, pod: Backend
+) -> None:
+    limited, now = table(limits={"tokensPerMinute": 100}), int(time.time())
+    await router.serve(limited, [pod.endpoint], blocked={"team-a": now + 30})
+    reloads = router.engine.reloads
+    refused, other = await router.post(), await router.post(key=OTHER_KEY)
+
+    # HAProxy lets the time run out by itself, so that no client stays refused when the agent is away.
+    await router.serve(limited, [pod.endpoint], blocked={"team-a": now - 1})
+    later = await router.post()
+
+    assert [answer.status for answer in (refused, other, later)] == [429, 200, 200]
+    assert json.loads(refused.text)["error"]["code"] == "token_limit"
+    assert 0 < int(refused.headers["retry-after"]) <= 30
+    assert router.engine.reloads == reloads
 
 
 async def test_a_raised_limit_holds_at_once(router: Router, pod: Backend) -> None:

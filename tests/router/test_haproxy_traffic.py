@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -126,11 +128,21 @@ async def test_a_pod_that_is_killed_fails_only_what_it_was_answering(
     router: Router, pods: list[Backend]
 ) -> None:
     _, victim = pods
-    load = Load(router)
+    load, held, over = Load(router), [], asyncio.Event()
 
-    await load.during(victim.kill())
+    async def hold(request: Received, _: asyncio.StreamWriter) -> None:
+        held.append(request)
+        await over.wait()
 
-    assert len(load.failures()) <= WORKERS
+    async def die() -> None:
+        victim.answer = hold
+        await eventually(lambda: len(held) >= 2, "it is answering some")
+        await victim.kill()
+
+    await load.during(die())
+    over.set()
+
+    assert len(load.failures()) == len(held)
 
 
 async def test_a_pod_in_a_slot_that_another_had_serves_at_once(router: Router, pods: list[Backend]) -> None:
@@ -286,6 +298,39 @@ async def test_a_pod_learns_that_the_client_has_gone(router: Router, pods: list[
     await eventually(lambda: not busy.open, "the pod's side of the connection ends")
 
 
+async def test_clients_that_do_not_read_hold_their_pods_back_and_fill_no_memory(
+    router: Router, pods: list[Backend]
+) -> None:
+    async def flood(_: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        for _ in range(200):
+            writer.write(b"x" * 65_536)
+            await writer.drain()
+
+    for pod in pods:
+        pod.answer = flood
+    before = await memory_mib(router)
+    lines = (f"POST {CHAT} HTTP/1.1", "Host: bot", f"Authorization: Bearer {KEY}")
+    head = "\r\n".join([*lines, "Content-Type: application/json", "Content-Length: 2", "", "{}"]).encode()
+    deaf = [await asyncio.open_connection("127.0.0.1", router.port, limit=1024) for _ in range(200)]
+    for _, writer in deaf:
+        writer.write(head)
+    for reader, _ in deaf:
+        await reader.readexactly(1)
+
+    assert await memory_mib(router) - before < 50
+    for _, writer in deaf:
+        writer.transport.abort()
+
+
+async def memory_mib(router: Router) -> float:
+    """Return what HAProxy's worker holds in memory."""
+    pid = (await router.engine.runtime.loaded()).pid
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
 async def test_a_configuration_that_haproxy_refuses_leaves_the_last_good_one(router: Router) -> None:
     good = router.layout.configuration.read_text()
     wrong = table(version=9, sticky={"header": "x-user"})
@@ -325,7 +370,7 @@ async def test_a_new_configuration_that_cannot_start_leaves_the_last_good_one(
 async def test_somebody_elses_change_is_noticed_and_repaired(router: Router) -> None:
     await router.engine.runtime.apply([])
     assert await router.engine.in_force()
-    tampered = f"set map {router.layout.map_file('splits')} main 10000:rollout-1:rev-b:rev-a"
+    tampered = f"set map {router.layout.map_file('arms')} 0:9999 10000:rollout-1:rev-b:rev-a"
     await router.engine.runtime._ask(tampered)
     assert not await router.engine.in_force()
 

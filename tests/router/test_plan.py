@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fettle_router.layout import Layout
 from fettle_router.plan import Action, AddEntry, DeleteEntry, ReplaceMap, SetEntry, SetServer, plan
+from fettle_router.pods import tag
 from fettle_router.render import Rendered, render
 from fettle_router.slots import Endpoint, Slots, assign
 from router_support.tables import KEY, bounds, client, main, revision, table
@@ -51,7 +52,7 @@ def test_a_weight_is_one_step_and_the_version_follows_it() -> None:
     after = rendered(version=2, arms=[main(7999, 2500), formal()])
 
     assert plan(rendered(), after).actions == (
-        SetEntry("splits", "main", "2500:rollout-1:rev-b:rev-a"),
+        SetEntry("arms", "0:7999", "2500:rollout-1:rev-b:rev-a"),
         SetEntry("loaded", "version", "2"),
     )
 
@@ -78,11 +79,9 @@ def test_a_revision_is_known_before_a_split_leads_to_it_and_as_long_as_one_does(
     steps = plan(rendered(), new).actions
 
     order = [
-        position(steps, AddEntry("pools", "rev-e", "pool-a")),
-        position(steps, AddEntry("splits", "extra", "0:::rev-e")),
-        position(steps, ReplaceMap("arms", (("0:4999", "main"), ("5000:9999", "extra")))),
-        position(steps, DeleteEntry("splits", "formal")),
-        position(steps, DeleteEntry("pools", "rev-c")),
+        position(steps, AddEntry("revisions", "rev-e", "pool-a/variant")),
+        position(steps, ReplaceMap("arms", (("0:4999", "0:::rev-a"), ("5000:9999", "0:::rev-e")))),
+        position(steps, DeleteEntry("revisions", "rev-c")),
         position(steps, SetEntry("loaded", "version", "2")),
     ]
     assert order == sorted(order)
@@ -94,9 +93,26 @@ def test_new_pods_come_in_before_old_ones_go() -> None:
 
     steps = plan(rendered(before), rendered(assign(before, PODS[1:3]))).actions
 
-    assert steps == (SetServer("pool-a", 0, PODS[2]),)
-    steps = plan(rendered((PODS[0], None)), rendered((None, PODS[1]))).actions
-    assert steps == (SetServer("pool-a", 1, PODS[1]), SetServer("pool-a", 0, None))
+    assert steps == (
+        SetServer("pool-a", 0, PODS[2]),
+        AddEntry("pods", tag(PODS[2]), "pool-a/s0"),
+        DeleteEntry("pods", tag(PODS[0])),
+    )
+    first, second, *_ = plan(rendered((PODS[0], None)), rendered((None, PODS[1]))).actions
+    assert (first, second) == (SetServer("pool-a", 1, PODS[1]), SetServer("pool-a", 0, None))
+
+
+def test_a_client_without_tokens_is_one_changed_entry_and_back_again_when_it_has_some() -> None:
+    limited = {"limits": {"tokensPerMinute": 100}}
+    free, spent = (
+        render(table(**limited), {"pool-a": ()}, Layout(Path("/run/fettle")), blocked)
+        for blocked in ({}, {"team-a": 1_700_000_060})
+    )
+
+    there, back = plan(free, spent).actions, plan(spent, free).actions
+
+    assert there == (SetEntry("limits", "team-a", "4000000000:4000000000:1700000060"),)
+    assert back == (SetEntry("limits", "team-a", "4000000000:4000000000:0"),)
 
 
 def position(steps: Iterable[Action], step: Action) -> int:

@@ -7,6 +7,7 @@ time, and an input that is broken or away leaves the last good configuration ser
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from fettle_router.allowance import blocked_until, token_limits
 from fettle_router.endpoints import SERVICE_LABEL, endpoints
 from fettle_router.engine import Engine
 from fettle_router.errors import HaproxyFailed, InvalidTable, RouterError
@@ -26,6 +28,7 @@ from fettle_router.render import render
 from fettle_router.slots import Slots, assign
 from fettle_router.table import Table, parse
 from fettle_router.tls import combine
+from fettle_router.usage import Readings
 
 __all__ = ["TABLE_KEY", "Agent", "Report", "Source"]
 
@@ -33,6 +36,8 @@ TABLE_KEY: Final = "table.json"
 RESYNC_S: Final = 15.0
 """HAProxy's memory is compared with what it should be at least this often."""
 CERTIFICATE_POLL_S: Final = 5.0
+USAGE_POLL_S: Final = 1.0
+"""How long a client can go on after its last token of the minute, at most."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -73,6 +78,9 @@ class Agent:
         self._newest: str | None = None
         self._good: str | None = None
         self._slots: dict[str, Slots] = {}
+        self._in_force: Table | None = None
+        self._readings = Readings()
+        self._blocked: dict[str, int] = {}
         self._slices: Objects = {}
         self._services: frozenset[str] = frozenset()
         self._covered: frozenset[str] = frozenset()
@@ -88,6 +96,7 @@ class Agent:
                 group.create_task(self._end_with_haproxy())
                 group.create_task(self._follow_table())
                 group.create_task(self._work(group))
+                group.create_task(self._look_at_usage())
                 if self._source.tls_secret:
                     group.create_task(self._look_at_certificate(self._source.tls_secret))
         except ExceptionGroup as several:
@@ -164,10 +173,12 @@ class Agent:
 
     async def _serve(self, table: Table, slots: Mapping[str, Slots]) -> None:
         wanted, candidate = (
-            render(table, slots, layout) for layout in (self._layout, candidate_of(self._layout))
+            render(table, slots, layout, self._blocked)
+            for layout in (self._layout, candidate_of(self._layout))
         )
         former = self.engine.current.maps[LOADED] if self.engine.current else None
         await self.engine.serve(wanted, candidate)
+        self._in_force = table
         if wanted.maps[LOADED] != former:
             _log.info("version %d of the table is in force", table.version)
 
@@ -199,6 +210,20 @@ class Agent:
         path = f"/apis/discovery.k8s.io/v1/namespaces/{self._source.namespace}/endpointslices"
         selector = {"labelSelector": f"{SERVICE_LABEL} in ({','.join(sorted(services))})"}
         return follow_for_ever(self._client, self._api, path, selector, take)
+
+    async def _look_at_usage(self) -> None:
+        """Hold the limits of tokens, which only the pods can count; no pod is asked while there are none."""
+        async with aiohttp.ClientSession() as http:
+            while True:
+                await asyncio.sleep(USAGE_POLL_S)
+                limits = token_limits(self._in_force) if self._in_force else {}
+                if limits:
+                    pods = [pod for slots in self._slots.values() for pod in slots if pod]
+                    await self._readings.refresh(http, pods, time.time())
+                blocked = blocked_until(limits, self._readings.all(), self._blocked, time.time())
+                if blocked != self._blocked:
+                    self._blocked = blocked
+                    self._wake.set()
 
     async def _look_at_certificate(self, secret: Path) -> None:
         while True:

@@ -6,13 +6,13 @@ answer, so that one change of the table is one small change here:
 | map | from | to |
 |---|---|---|
 | keys | SHA-256 of an API key | client |
-| limits | client | requests per minute `:` concurrency, 0 for none |
+| limits | client that has any | requests per minute `:` concurrency `:` second of the clock until which its tokens are used up |
 | models | model name | itself |
 | pins | name that can be asked for | revision |
 | unready | revision that is not loaded | 1 |
-| pools | revision | backend |
-| splits | arm | candidate's share `:` salt `:` candidate `:` stable revision |
-| arms | range of slots | arm |
+| revisions | revision | backend `/` role |
+| arms | range of slots | candidate's share `:` salt `:` candidate `:` stable revision |
+| pods | end of the ids of a pod's answers | backend `/` server |
 | cards | path below `/v1/models` | the JSON that is answered |
 | loaded | `version` | version of the table |
 """
@@ -21,7 +21,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from fettle_router.table import Arm, Table
+from fettle_router.pods import tag
+from fettle_router.slots import Endpoint, Slots, server_name
+from fettle_router.table import Arm, Limits, Table
 
 __all__ = ["ARMS", "CARDS", "KEYS", "LIMITS", "LOADED", "NAMES", "Map", "Maps", "maps"]
 
@@ -31,37 +33,64 @@ ARMS: Final = "arms"
 CARDS: Final = "cards"
 LOADED: Final = "loaded"
 
-NAMES: Final = (KEYS, LIMITS, "models", "pools", "unready", "pins", "splits", ARMS, CARDS, LOADED)
+NAMES: Final = (KEYS, LIMITS, "models", "pods", "revisions", "unready", "pins", ARMS, CARDS, LOADED)
 """All maps, in the order in which additions are made: what is referred to comes before what refers to it."""
 
 Map = Mapping[str, str]
 Maps = Mapping[str, Map]
 
 
-def maps(table: Table) -> dict[str, dict[str, str]]:
-    """Return every map of a table by name."""
+NONE: Final = 4_000_000_000
+"""Stands for no limit: more than a table can ask for, so that HAProxy need not ask whether there is one."""
+
+
+def maps(
+    table: Table, slots: Mapping[str, Slots], blocked: Mapping[str, int] | None = None
+) -> dict[str, dict[str, str]]:
+    """Return every map by name; `blocked` holds clients without tokens, each until a second of the clock."""
     keys = {key: client.name for client in table.access.clients for key in client.key_hashes}
     return {
         # HAProxy knows only the maps that its rules use, and an open endpoint looks up no key.
         **({KEYS: keys} if table.access.mode == "keys" else {}),
-        LIMITS: dict(_limits(table)),
+        LIMITS: {
+            name: _limits(limits, (blocked or {}).get(name, 0))
+            for name, limits in table.limits_by_caller.items()
+            if limits != Limits()
+        },
         "models": {model: model for model in table.models},
-        "pools": {revision.name: revision.pool for revision in table.revisions},
+        "pods": {tag(pod): f"{pool}/{server}" for pool, server, pod in _pods(slots)},
+        "revisions": {each.name: f"{each.pool}/{_role(table, each.name)}" for each in table.revisions},
         "unready": {revision.name: "1" for revision in table.revisions if not revision.ready},
         "pins": dict(table.pins),
-        "splits": {arm.name: _split(arm, table.rollout_salt) for arm in table.arms},
-        ARMS: {f"{arm.bounds.first}:{arm.bounds.last}": arm.name for arm in table.arms if arm.bounds},
+        ARMS: {
+            f"{arm.bounds.first}:{arm.bounds.last}": _split(arm, table.rollout_salt)
+            for arm in table.arms
+            if arm.bounds
+        },
         CARDS: dict(_cards(table)),
         LOADED: {"version": str(table.version)},
     }
 
 
-def _limits(table: Table) -> Iterator[tuple[str, str]]:
-    everybody = [(client.name, table.limits_of(client)) for client in table.access.clients]
-    if table.access.mode == "open":
-        everybody.append(("anonymous", table.limits))
-    for name, limits in everybody:
-        yield name, f"{limits.requests_per_minute or 0}:{limits.concurrency or 0}"
+def _limits(limits: Limits, blocked_until: int) -> str:
+    return f"{limits.requests_per_minute or NONE}:{limits.concurrency or NONE}:{blocked_until}"
+
+
+def _pods(slots: Mapping[str, Slots]) -> Iterator[tuple[str, str, Endpoint]]:
+    for pool, those in slots.items():
+        for position, pod in enumerate(those):
+            if pod:
+                yield pool, server_name(position), pod
+
+
+def _role(table: Table, revision: str) -> str:
+    """Return what a revision is to the rollout; one that only a pin leads to has no part in it."""
+    main = table.main
+    if main.candidate and main.candidate.revision == revision:
+        return "canary"
+    if main.revision == revision:
+        return "stable"
+    return "variant" if any(arm.revision == revision for arm in table.arms) else ""
 
 
 def _split(arm: Arm, salt: str) -> str:

@@ -114,9 +114,9 @@ def _actions(before: Rendered, after: Rendered) -> Iterator[Action]:
         yield from _deletions(KEYS, before.maps[KEYS], after.maps[KEYS])
     yield from _servers(before, after.slots)
     for name in names:
-        if name == ARMS:
-            if before.maps[ARMS] != after.maps[ARMS]:
-                yield ReplaceMap(ARMS, tuple(after.maps[ARMS].items()))
+        if name == ARMS and before.maps[ARMS].keys() != after.maps[ARMS].keys():
+            # Other ranges come all at once: between two of them a slot would belong to nobody, or to two arms.
+            yield ReplaceMap(ARMS, tuple(after.maps[ARMS].items()))
         elif name != LOADED:
             yield from _additions(name, before.maps[name], after.maps[name])
     for name in reversed(names):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from typing import Final
 
@@ -11,10 +12,12 @@ from fettle_router.layout import Layout
 from fettle_router.render import Rendered
 from fettle_router.runtime import Runtime, ask
 
-__all__ = ["HaproxyProcess", "check"]
+__all__ = ["MEMORY", "HaproxyProcess", "check"]
 
 LOAD_TIMEOUT_S: Final = 15.0
 _POLL_S: Final = 0.02
+MEMORY: Final = {"MALLOC_TOP_PAD_": "8388608", "MALLOC_TRIM_THRESHOLD_": "134217728"}
+"""Buffers come and go with each request; the C library would hand their memory back to the kernel every time."""
 _LAST_LINES: Final = 5
 
 
@@ -89,6 +92,7 @@ class HaproxyProcess:
             f"{self._layout.master_socket},mode,600",
             "-f",
             str(self._layout.configuration),
+            env=os.environ | MEMORY,
         )
         self._started.set()
 

@@ -11,8 +11,7 @@ from fettle_router.errors import HaproxyFailed
 from fettle_router.layout import Layout
 from fettle_router.maps import LOADED
 from fettle_router.plan import Action, AddEntry, DeleteEntry, ReplaceMap, SetEntry, SetServer
-from fettle_router.render import server_name
-from fettle_router.slots import Endpoint, Slots
+from fettle_router.slots import Endpoint, Slots, server_name
 
 __all__ = ["Counters", "Loaded", "Runtime", "ask"]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["MAX_SLOTS", "Endpoint", "Slots", "assign"]
+__all__ = ["MAX_SLOTS", "Endpoint", "Slots", "assign", "server_name"]
 
 MIN_SLOTS: Final = 8
 MAX_SLOTS: Final = 1024
@@ -34,6 +34,11 @@ def assign(before: Slots, endpoints: Iterable[Endpoint]) -> Slots:
     for position, endpoint in zip(_free(slots), newcomers, strict=False):
         slots[position] = endpoint
     return tuple(slots)
+
+
+def server_name(position: int) -> str:
+    """Return the name of a slot's server."""
+    return f"s{position}"
 
 
 def _enough_for(wanted: int, size: int) -> int:

@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from fettle_router.errors import InvalidTable
 
 __all__ = [
+    "ANONYMOUS",
     "MAIN",
     "SLOTS",
     "Access",
@@ -33,6 +34,9 @@ __all__ = [
 SLOTS: Final = 10_000
 """Both hashes place a request on one of this many slots, 0 to 9999."""
 
+ANONYMOUS: Final = "anonymous"
+"""Who calls an endpoint that asks for no key."""
+
 MAIN: Final = "main"
 """The arm that is left when the static variants have taken their slots; only this one can have a candidate."""
 
@@ -46,7 +50,7 @@ HeaderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}
 Salt = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Count = Annotated[int, Field(ge=1, le=2_000_000_000)]
 
 
 class _Section(BaseModel):
@@ -109,9 +113,11 @@ class Arm(_Section):
 
 
 class Limits(_Section):
-    """What one client may use; none means no limit. Each router replica counts requests for itself."""
+    """What one client may use; none means no limit. Each router replica counts requests for itself, and tokens for all."""
 
     requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    """Of prompts and answers; known only as they are made, so it is the next request that is refused."""
     concurrency: Count | None = None
 
 
@@ -195,6 +201,13 @@ class Table(_Section):
     def limits_of(self, client: Client) -> Limits:
         """Return the limits that hold for a client."""
         return self.limits if client.limits is None else client.limits
+
+    @property
+    def limits_by_caller(self) -> dict[str, Limits]:
+        """What holds for everybody who can call."""
+        if self.access.mode == "open":
+            return {ANONYMOUS: self.limits}
+        return {client.name: self.limits_of(client) for client in self.access.clients}
 
 
 def parse(text: str) -> Table:

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class Router:
         self,
         wanted: Table | None = None,
         endpoints: Iterable[Endpoint] = (),
+        blocked: Mapping[str, int] | None = None,
         **pools: Iterable[Endpoint],
     ) -> None:
         """Bring a table into force; `endpoints` stand in pool-a, those of other pools have their name."""
@@ -69,7 +70,8 @@ class Router:
             for pool in routing.pools
         }
         renderings = (
-            render(routing, self.slots, layout) for layout in (self.layout, candidate_of(self.layout))
+            render(routing, self.slots, layout, blocked)
+            for layout in (self.layout, candidate_of(self.layout))
         )
         await self.engine.serve(*renderings)
 
