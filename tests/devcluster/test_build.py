@@ -116,7 +116,7 @@ def test_another_pin_means_another_place_in_the_cache(
 ) -> None:
     module = binaries.module_of("etcd")
     before = module.key
-    copy = tmp_path / "etcd"
+    copy = tmp_path / module.folder.name
     copy.mkdir()
     for name in ("go.mod", "go.sum"):
         (copy / name).write_text((module.folder / name).read_text().replace("v3.6.6", "v3.6.7"))
