@@ -446,6 +446,25 @@ async def test_the_next_attempt_waits_until_no_process_of_the_last_one_runs(worl
     assert world.job()["metadata"]["name"] == "tone-train-1"
 
 
+async def test_a_node_that_does_not_end_its_pod_is_named_with_what_to_do(world: World) -> None:
+    await world.pass_check()
+    world.run_pods()
+    await world.settle()
+    (ref,) = (ref for ref in world.cluster.objects if ref.resource == PODS and "train" in ref.name)
+    world.cluster.objects[ref]["metadata"]["deletionTimestamp"] = timestamp(world.now)
+
+    await world.settle()
+    assert world.ready() == (
+        "Stopping",
+        "pods tone-train-1-0-x are being taken away; the next attempt waits until their processes have ended",
+    )
+
+    world.now += timedelta(seconds=40)
+    await world.settle()
+    assert "node does not say so (node-0)" in world.ready()[1]
+    assert "node.kubernetes.io/out-of-service" in world.ready()[1]
+
+
 async def test_suspension_ends_the_attempt_and_its_end_starts_the_next_one(world: World) -> None:
     await world.pass_check()
     world.run_pods()

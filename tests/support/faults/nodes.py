@@ -12,7 +12,7 @@ from faults.upstream import Upstream
 from fettle_operator.labels import MANAGED_SELECTOR
 from fettle_operator.resources import JOBS, PODS
 
-__all__ = ["Ends", "NodeStub", "Play", "Runs", "Waits"]
+__all__ = ["Ends", "NodeStub", "Play", "Runs", "Waits", "failed_status"]
 
 _MERGE = "application/merge-patch+json"
 
@@ -90,7 +90,7 @@ class NodeStub:
             return
         for index, pod in enumerate(pods):
             await self._set_pod(pod, _ended(pod, part, began, first=index == 0))
-        await self._set_job(job, _succeeded() if part.exit_code == 0 else _failed())
+        await self._set_job(job, _succeeded() if part.exit_code == 0 else failed_status())
 
     async def _pod_of(self, job: dict[str, Any], index: int) -> dict[str, Any]:
         metadata, template = job["metadata"], job["spec"]["template"]
@@ -191,7 +191,8 @@ def _succeeded() -> dict[str, Any]:
     }
 
 
-def _failed() -> dict[str, Any]:
+def failed_status() -> dict[str, Any]:
+    """Return the status of a Job that the Job controller has given up."""
     now = _now()
     conditions = [_condition("FailureTarget", now), _condition("Failed", now)]
     return {"startTime": now, "failed": 1, "conditions": conditions}

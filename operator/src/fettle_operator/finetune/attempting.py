@@ -1,6 +1,7 @@
 """Attempts at training: begun in status first, then made, watched, ended, and followed by another or by none."""
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from fettle_operator.cluster.port import Cluster
 from fettle_operator.conditions import timestamp
@@ -28,6 +29,10 @@ from fettle_trainer.config.outcome import Outcome, ReleasedAdapter
 __all__ = ["Attempting"]
 
 _SUSPENDED = "Suspended"
+_NAMED_MAX = 5
+"""So many pods are named in a sentence."""
+_LATE = timedelta(seconds=30)
+"""A node that has not ended a pod so long after the pod's grace is probably away."""
 
 
 class Attempting:
@@ -122,6 +127,10 @@ class Attempting:
                 state.put(startTime=timestamp(began))
         if len(running) < wanted:
             return await self._queued(attempt, wanted - len(running), wanted)
+        if leaving := [
+            pod for pod in attempt.pods if is_live(pod) and "deletionTimestamp" in pod["metadata"]
+        ]:
+            return assess.under_way(state, "Running", Reason.STOPPING, taken_away(leaving, self._now), LOOK_S)
         if not all(is_live(pod) or _ended_well(pod) for pod in attempt.pods):
             sentence = "a pod has ended; the others are being stopped"
             return assess.under_way(state, "Running", Reason.STOPPING, sentence, LOOK_S)
@@ -199,8 +208,22 @@ class Attempting:
 
     def _stopping(self, world: World) -> Report:
         """Wait: two attempts must never write into one store at the same time."""
-        sentence = f"processes of an earlier attempt have to end first: pods {', '.join(world.training[:5])}"
+        sentence = f"processes of an earlier attempt have to end first: pods {', '.join(world.training[:_NAMED_MAX])}"
         return assess.under_way(self._state, "Queued", Reason.STOPPING, sentence, LOOK_S)
+
+
+def taken_away(pods: Sequence[Manifest], now: datetime) -> str:
+    """Return what to say while pods are being deleted, and what to do about a node that does not do it."""
+    names = ", ".join(pod["metadata"]["name"] for pod in pods[:_NAMED_MAX])
+    late = [pod for pod in pods if now - datetime.fromisoformat(pod["metadata"]["deletionTimestamp"]) > _LATE]
+    if not late:
+        return f"pods {names} are being taken away; the next attempt waits until their processes have ended"
+    nodes = ", ".join(sorted({str(pod.get("spec", {}).get("nodeName", "unknown")) for pod in late}))
+    return (
+        f"pods {names} should have ended, but their node does not say so ({nodes}); the next attempt waits, because two "
+        "must not write into one store. If the node is gone for good, delete its Node object, or taint it with "
+        "node.kubernetes.io/out-of-service"
+    )
 
 
 def shape_of(attempt: Attempt) -> Shape:
