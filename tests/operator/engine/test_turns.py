@@ -5,7 +5,7 @@ import asyncio
 from fettle_operator.engine.turns import Turns
 
 
-async def test_new_objects_go_first_and_every_fourth_slot_is_for_the_others() -> None:
+async def test_new_objects_go_first_and_every_tenth_slot_is_for_the_others() -> None:
     turns, order = Turns(1), []
     await turns.take(is_new=False)
 
@@ -15,12 +15,13 @@ async def test_new_objects_go_first_and_every_fourth_slot_is_for_the_others() ->
         turns.give_back()
 
     known = [asyncio.create_task(wait(f"known-{number}", is_new=False)) for number in range(2)]
-    new = [asyncio.create_task(wait(f"new-{number}", is_new=True)) for number in range(5)]
+    new = [asyncio.create_task(wait(f"new-{number}", is_new=True)) for number in range(11)]
     await asyncio.sleep(0)
     turns.give_back()
     await asyncio.gather(*known, *new)
 
-    assert order == ["new-0", "new-1", "new-2", "known-0", "new-3", "new-4", "known-1"]
+    first_nine = [f"new-{number}" for number in range(9)]
+    assert order == [*first_nine, "known-0", "new-9", "new-10", "known-1"]
 
 
 async def test_no_more_run_at_a_time_than_may() -> None:

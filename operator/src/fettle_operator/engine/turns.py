@@ -5,7 +5,7 @@ from collections import deque
 
 __all__ = ["Turns"]
 
-_IN_A_ROW_MAX = 3
+_IN_A_ROW_MAX = 9
 """So many objects that nobody has looked at yet go before one that waits for another pass."""
 
 
@@ -13,7 +13,7 @@ class Turns:
     """Slots for passes; who was never looked at goes first.
 
     People wait for a first word, and a burst of new objects must not wait for the lives of those that came before.
-    The others still get every fourth slot.
+    The others still get every tenth slot.
     """
 
     def __init__(self, parallel: int) -> None:
