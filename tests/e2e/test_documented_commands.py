@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.cluster, pytest.mark.last]
+pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).parents[2]
 RUN_BY_MAKE_TEST_ITSELF = {"make venv", "make unit", "make models", "make lint", "make test"}
-PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "README.md"]
+README = ROOT / "README.md"
+GUIDES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"]
+AFTER_THE_OTHERS, AT_THE_VERY_END = pytest.mark.late(1), pytest.mark.late(3)
 TIMEOUT_S = 1800
 
 
@@ -27,8 +29,12 @@ def commands(page: Path) -> list[str]:
     return [line for line in lines if line.split("#")[0].strip() not in RUN_BY_MAKE_TEST_ITSELF]
 
 
-def pages_with_commands() -> list[Path]:
-    return [page for page in PAGES if commands(page)]
+def pages_with_commands() -> list[object]:
+    guides = [page for page in GUIDES if commands(page)]
+    return [
+        *(pytest.param(page, marks=AFTER_THE_OTHERS, id=str(page.relative_to(ROOT))) for page in guides),
+        pytest.param(README, marks=AT_THE_VERY_END, id=README.name),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +43,13 @@ def demo() -> None:
     shell("make demo")
 
 
-@pytest.mark.parametrize("page", pages_with_commands(), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", pages_with_commands())
 @pytest.mark.usefixtures("demo")
 def test_the_commands_of_a_page_work_as_written(page: Path) -> None:
     shell("\n".join(commands(page)))
 
 
+@AT_THE_VERY_END
 def test_the_last_command_of_the_readme_leaves_no_cluster() -> None:
     status = subprocess.run(("make", "cluster-status"), cwd=ROOT, capture_output=True, text=True, check=False)
     assert status.returncode != 0

@@ -31,19 +31,28 @@ LONG = {"maxSteps": 60, "saveEvery": 5, "batchSize": 8, "maxLength": 128, "logEv
 """Long enough to be met in the middle, with a checkpoint behind it."""
 
 
+LEFT_ALONE = (
+    *(finetunejob(f"tone-{method}", method=method, resources=SMALL) for method in ("lora", "qlora", "dora")),
+    finetunejob("broken", data="broken.jsonl"),
+    finetunejob("pair", distributed={"nodes": 2, "zero": {"stage": 2}}, resources=SMALL),
+    finetunejob("undisturbed", training=LONG, resources=SMALL),
+)
+"""Jobs that nothing is done to: they run side by side from the beginning, as those of a team do."""
+
+
 @pytest.fixture(scope="module")
 def team(cluster: Cluster) -> Iterator[Team]:
-    """Return a namespace with Fettle, a base model and data; all of it goes at the end."""
+    """Return a namespace with Fettle, a base model, data and jobs under way; all of it goes at the end."""
     build = [sys.executable, "-m", "images", "build", "operator", "trainer", "--push"]
     subprocess.run(build, cwd=ROOT, check=True, timeout=3600)
     with finetune_team.settled(cluster) as made:
+        made.apply(*LEFT_ALONE)
         yield made
 
 
 @pytest.fixture(scope="module")
 def undisturbed(team: Team) -> dict[int, float]:
     """Return the loss of each step of a run that nothing happens to."""
-    team.apply(finetunejob("undisturbed", training=LONG, resources=SMALL))
     assert team.await_end("undisturbed")["attemptCount"] == 1
     curve = curve_of(team, "undisturbed")
     assert sorted(curve) == list(range(1, 61))
@@ -51,10 +60,7 @@ def undisturbed(team: Team) -> dict[int, float]:
 
 
 def test_each_method_ends_in_a_ready_adapter(team: Team) -> None:
-    methods = ("lora", "qlora", "dora")
-    team.apply(*(finetunejob(f"tone-{method}", method=method, resources=SMALL) for method in methods))
-
-    for method in methods:
+    for method in ("lora", "qlora", "dora"):
         name = f"tone-{method}"
         status = team.await_end(name)
         assert team.ready(name)["status"] == "True", status
@@ -69,9 +75,36 @@ def test_each_method_ends_in_a_ready_adapter(team: Team) -> None:
         assert adapter["datasetDigest"] == status["dataset"]["digest"]
 
 
-def test_wrong_data_is_told_with_its_file_and_line(team: Team) -> None:
-    team.apply(finetunejob("broken", data="broken.jsonl"))
+def test_a_job_goes_on_from_an_adapter_which_stays_while_somebody_uses_it(team: Team) -> None:
+    team.await_end("tone-lora")
+    earlier = {"adapterRef": {"name": "tone-lora"}}
+    team.apply(
+        finetunejob("further", model=earlier, output={"store": {"size": "1Gi"}}, resources=SMALL),
+        {
+            "apiVersion": "fettle.dev/v1alpha1",
+            "kind": "InferenceDeployment",
+            "metadata": {"name": "shop"},
+            "spec": {"model": earlier, "adapter": earlier},
+        },
+    )
 
+    team.await_end("further")
+
+    assert team.ready("further")["status"] == "True", team.status("further")
+    told = team.get("inferencedeployment", "shop")["status"]["conditions"]
+    assert [each["reason"] for each in told] == ["ControllerNotAvailable"]
+    team.kubectl("delete", "adapter", "tone-lora", "--wait=false")
+    wait_until(
+        lambda: "InferenceDeployment shop" in json.dumps(team.get("adapter", "tone-lora")["status"]),
+        timeout_s=60,
+        every_s=0.5,
+        otherwise=lambda: f"the user is not told: {team.get('adapter', 'tone-lora')}",
+    )
+    team.kubectl("delete", "inferencedeployment", "shop")
+    team.kubectl("wait", "--for=delete", "adapter/tone-lora", "--timeout=60s")
+
+
+def test_wrong_data_is_told_with_its_file_and_line(team: Team) -> None:
     team.await_end("broken")
 
     ready = team.ready("broken")
@@ -82,9 +115,6 @@ def test_wrong_data_is_told_with_its_file_and_line(team: Team) -> None:
 
 
 def test_two_pods_train_one_adapter_with_zero_2(team: Team) -> None:
-    zero = {"nodes": 2, "zero": {"stage": 2}}
-    team.apply(finetunejob("pair", distributed=zero, resources=SMALL))
-
     status = team.await_end("pair")
 
     assert team.ready("pair")["status"] == "True", status

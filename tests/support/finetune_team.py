@@ -94,47 +94,14 @@ def finetunejob(name: str, data: str = "train.jsonl", **spec: Any) -> dict[str, 
     }
 
 
-def claim(name: str) -> dict[str, Any]:
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
-
-
-def base_model(image: str) -> dict[str, Any]:
-    """Return the Job that makes the tiny model which all jobs here start from."""
-    container = {
-        "name": "make-base",
-        "image": image,
-        "args": ["make-base", "--output", "/models/shop", "--steps", "10"],
-        "env": [{"name": "HOME", "value": "/tmp"}, {"name": "XDG_CACHE_HOME", "value": "/tmp/cache"}],
-        "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "models", "mountPath": "/models"}, {"name": "tmp", "mountPath": "/tmp"}],
-    }
-    pod = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 10001,
-            "fsGroup": 10001,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": [
-            {"name": "models", "persistentVolumeClaim": {"claimName": "models"}},
-            {"name": "tmp", "emptyDir": {}},
-        ],
-    }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": "make-base"},
-        "spec": {"backoffLimit": 1, "template": {"spec": pod}},
-    }
+def base_model(image: str) -> tuple[dict[str, Any], ...]:
+    """Return what makes the model that all jobs here start from: the example's, learned less well in less time."""
+    volume, job = yaml.safe_load_all((ROOT / "examples" / "base-model" / "base-model.yaml").read_text())
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    container["image"] = image
+    container["args"] += ["--steps", "10"]
+    container["resources"]["requests"] = {"cpu": "500m", "memory": "1Gi"}
+    return volume, job
 
 
 def config_map() -> dict[str, Any]:
@@ -172,9 +139,12 @@ def settled(cluster: Cluster, shared: Path | None = None) -> Iterator[Team]:
         ),
         *("--wait", "--timeout", "5m"),
     )
-    for name in ("models", "results"):
-        made.apply(*(volume_on_the_host(name, shared / name) if shared else (claim(name),)))
-    made.apply(config_map(), base_model(trainer_image()))
+    models, make_base = base_model(trainer_image())
+    results = {**models, "metadata": {"name": "results"}}
+    for manifest in (models, results):
+        name = manifest["metadata"]["name"]
+        made.apply(*(volume_on_the_host(name, shared / name) if shared else (manifest,)))
+    made.apply(config_map(), make_base)
     wait_until(
         lambda: made.get("job", "make-base")["status"].get("succeeded") == 1,
         timeout_s=PATIENCE_S,

@@ -1,0 +1,64 @@
+"""What the operator may do is what it did over the whole run: the audit log's word against the Role."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from fettle_operator.rbac import RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cluster_plugin import Cluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.late(2), pytest.mark.whole_run]
+
+OPERATOR = re.compile(r"system:serviceaccount:[^:]+:[^:]+-operator")
+
+
+class Act(NamedTuple):
+    """One thing that can be done to one kind of object."""
+
+    group: str
+    resource: str
+    verb: str
+
+
+GRANTED = frozenset(Act(rule.api_group, rule.resource, verb) for rule in RULES for verb in rule.verbs)
+
+
+def test_the_operator_was_never_forbidden_anything(cluster: Cluster, began: float) -> None:
+    forbidden = {act_of(entry) for entry in of_the_operator(cluster, began) if not is_allowed(entry)}
+    assert forbidden == set()
+
+
+def test_the_operator_used_every_permission_that_it_has(cluster: Cluster, began: float) -> None:
+    used = {act_of(entry) for entry in of_the_operator(cluster, began) if is_allowed(entry)}
+    assert GRANTED - used == set()
+
+
+def of_the_operator(cluster: Cluster, began: float) -> Iterator[dict[str, Any]]:
+    """Return every request for an object that an operator of this run made."""
+    for log in cluster.plan.logs.glob("audit*.log"):
+        for line in log.open():
+            entry = json.loads(line)
+            at = datetime.fromisoformat(entry["requestReceivedTimestamp"]).timestamp()
+            if at >= began and "objectRef" in entry and OPERATOR.fullmatch(entry["user"]["username"]):
+                yield entry
+
+
+def act_of(entry: dict[str, Any]) -> Act:
+    """Return what was asked for."""
+    asked = entry["objectRef"]
+    resource = "/".join(part for part in (asked["resource"], asked.get("subresource")) if part)
+    return Act(asked.get("apiGroup", ""), resource, entry["verb"])
+
+
+def is_allowed(entry: dict[str, Any]) -> bool:
+    """Say whether RBAC let it pass."""
+    return bool(entry["annotations"]["authorization.k8s.io/decision"] == "allow")
