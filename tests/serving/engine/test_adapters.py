@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import shutil
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fettle_server.engine.engine import Engine
+from fettle_server.engine.lora_parts import put_in
 from fettle_server.engine.types import AdapterSpec, AdapterState, RevisionNotReadyError, UnknownRevisionError
 from fettle_trainer.adapter.model_folder import folder_digest
 from server_engine import greedy, running, say, serve, until
@@ -76,6 +78,32 @@ async def test_adapters_come_and_go_while_others_answer(releases: Releases) -> N
         assert weights() is None
         await serve(engine, found["plain"].spec("plain-2"))
         assert await say(engine, "plain-2", PROMPT, greedy(200)) == expected
+
+
+async def test_a_step_is_taken_between_any_two_modules_of_an_adapter_that_comes(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fettle_server.engine.step_loop._MOMENT_S", 0)
+    found, seen = releases("qwen3"), []
+
+    def watched(*given: Any) -> Iterator[None]:
+        for part in put_in(*given):
+            seen.append(engine._parts[0].tokens)  # type: ignore[index]
+            yield part
+
+    async with running(found.base, found.root) as engine:
+        await serve(engine, found["plain"].spec("plain-1"))
+        expected = await say(engine, "plain-1", PROMPT, greedy(200))
+        monkeypatch.setattr("fettle_server.engine.lora_bank.put_in", watched)
+        long = engine.generate("plain-1", PROMPT, greedy(200))
+        tokens = list((await anext(long)).tokens)
+        await engine.apply([found["plain"].spec("plain-1"), found["wide"].spec("wide-1")])
+        async for chunk in long:
+            tokens += chunk.tokens
+
+        assert [token.id for token in tokens] == expected.ids
+        assert len(seen) >= 10
+        assert all(earlier < later for earlier, later in pairwise(seen))
 
 
 async def test_bad_adapters_are_refused_with_the_way_out_and_keep_no_good_one_waiting(

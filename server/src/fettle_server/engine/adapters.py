@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fettle_server.engine.lora_bank import WeightsDoNotFitError
+from fettle_server.engine.lora_parts import WeightsDoNotFitError
 from fettle_server.engine.refusal import Reason, RefusedAdapterError
 from fettle_server.engine.request import Voice
 from fettle_server.engine.types import (
@@ -25,7 +25,7 @@ from fettle_server.engine.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fettle_server.engine.adapter_files import AdapterFiles, AdapterReader
     from fettle_server.engine.step_loop import StepLoop
@@ -193,7 +193,7 @@ class Adapters:
         """Read an adapter and have it put into the model; in the readers' thread."""
         try:
             files = self._reader.read(entry.spec)
-            self._steps.between(lambda: self._put_in(entry, files)).result()
+            self._steps.in_parts(self._put_in(entry, files)).result()
         except RefusedAdapterError as error:
             refusal = (error.reason, error.message)
         except ShuttingDownError:
@@ -213,10 +213,10 @@ class Adapters:
             if not entry.is_wanted:
                 self._entries.pop(entry.spec.revision, None)
 
-    def _put_in(self, entry: _Entry, files: AdapterFiles) -> None:
-        """Put an adapter into the model and let it make a token; between two steps."""
+    def _put_in(self, entry: _Entry, files: AdapterFiles) -> Iterator[None]:
+        """Put an adapter into the model, a few modules between two steps, and let it make a token."""
         try:
-            self._model.bank.add(entry.name, files.config, files.tensors)
+            yield from self._model.bank.add(entry.name, files.config, files.tensors)
         except (WeightsDoNotFitError, ValueError, RuntimeError, KeyError) as error:
             raise RefusedAdapterError(
                 Reason.WEIGHTS_DO_NOT_FIT,

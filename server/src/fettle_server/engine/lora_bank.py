@@ -7,6 +7,7 @@ a batch of one adapter, or of none, runs as PEFT runs it alone.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,15 +15,13 @@ from peft import LoraConfig, PeftModelForCausalLM, set_peft_model_state_dict
 from peft.tuners.lora.layer import LoraLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 
+from fettle_server.engine.lora_parts import WeightsDoNotFitError, modules_of, put_in
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _BASE = "__base__"
 """PEFT's word for rows without an adapter."""
-
-
-class WeightsDoNotFitError(Exception):
-    """The adapter's weights are not those that the base model has room for."""
 
 
 class LoraBank:
@@ -36,10 +35,19 @@ class LoraBank:
         self._active: tuple[str, ...] = ()
         self._rows: list[str] | None = None
 
-    def add(self, name: str, config: LoraConfig, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Put an adapter into the model, or raise and leave the model as it was; a name is used once only."""
+    def add(self, name: str, config: LoraConfig, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """Put an adapter into the model in parts, between which the model may be run; a name is used once only.
+
+        Raises and leaves the model as it was, also when it is left alone before its end.
+        """
         try:
-            self._add(name, config, tensors)
+            paths = modules_of(self._causal, config, tensors)
+            if paths:
+                yield from self._add_in_parts(name, config, tensors, paths)
+            else:
+                self._add_at_once(name, config, tensors)
+            self._collect_modules()
+            self._activate((), always=True)
         except BaseException:
             self.drop(name)
             raise
@@ -69,7 +77,17 @@ class LoraBank:
         self._rows = None
         self._activate(tuple(name for name in distinct if name))
 
-    def _add(self, name: str, config: LoraConfig, tensors: Mapping[str, torch.Tensor]) -> None:
+    def _add_in_parts(
+        self, name: str, config: LoraConfig, tensors: Mapping[str, torch.Tensor], paths: list[str]
+    ) -> Iterator[None]:
+        if self._peft is None:
+            # PEFT makes its model with a first adapter, of which one module is enough.
+            first = replace(config, target_modules=paths[:1])
+            self._peft = PeftModelForCausalLM(self._causal, first, adapter_name=name, low_cpu_mem_usage=True)
+            self._causal.get_submodule(paths[0]).set_adapter([], inference_mode=True)
+        yield from put_in(self._peft.base_model, name, config, tensors, paths)
+
+    def _add_at_once(self, name: str, config: LoraConfig, tensors: Mapping[str, torch.Tensor]) -> None:
         # On the meta device PEFT skips the random initialisation, most of the time that adding takes. Magnitudes of
         # DoRA and modules saved whole are derived from the base's weights, so they need real ones.
         empty = not (config.use_dora or config.modules_to_save)
@@ -86,8 +104,6 @@ class LoraBank:
         if missing or result.unexpected_keys:
             raise WeightsDoNotFitError((missing or result.unexpected_keys)[0])
         self._peft.eval().requires_grad_(False)
-        self._collect_modules()
-        self._activate((), always=True)
 
     def _forget(self, name: str) -> None:
         # PEFT's own delete_adapter refuses a name that it has forgotten after half an addition.

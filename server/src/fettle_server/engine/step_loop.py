@@ -13,7 +13,7 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,7 +24,7 @@ from fettle_server.engine.sampling import choose
 from fettle_server.engine.types import DroppedError, GenerationFailedError, ShuttingDownError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from fettle_server.engine.batch_model import BatchModel
     from fettle_server.engine.request import Request
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _Batch = list[tuple[Row, list[int]]]
+_MOMENT_S = 0.02
+"""How long a job may hold the next step up, which is about what a step takes on a fast machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class StepLoop:
         self._lanes: dict[str, Lane] = {}
         self._without_slot: dict[Request, Row] = {}
         self._delivery = Delivery()
-        self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._jobs: deque[tuple[Iterator[None], Future[None]]] = deque()
         self._end: float | None = None
         self._is_woken = False
         """Whether something has changed since this step began."""
@@ -83,9 +85,9 @@ class StepLoop:
             self._is_woken = True
             self._waiting.arrived.notify()
 
-    def between(self, job: Callable[[], Any]) -> Future[Any]:
-        """Run a function between two steps."""
-        future: Future[Any] = Future()
+    def in_parts(self, job: Iterator[None]) -> Future[None]:
+        """Run a job between steps, only as much of it at a time as a running answer does not notice."""
+        future: Future[None] = Future()
         with self._waiting.lock:
             if not self._is_over:
                 self._jobs.append((job, future))
@@ -129,12 +131,20 @@ class StepLoop:
         return not is_idle and time.monotonic() < self._end
 
     def _do_jobs(self) -> None:
+        """Go on with what is to be done between steps, for a moment."""
+        end = time.monotonic() + _MOMENT_S
         while self._jobs:
-            job, future = self._jobs.popleft()
+            job, future = self._jobs[0]
             try:
-                future.set_result(job())
+                next(job)
+            except StopIteration:
+                self._jobs.popleft()
+                future.set_result(None)
             except Exception as error:  # noqa: BLE001 - it belongs to who asked for the job
+                self._jobs.popleft()
                 future.set_exception(error)
+            if time.monotonic() >= end:
+                return
 
     def _rest(self) -> None:
         with self._waiting.lock:
