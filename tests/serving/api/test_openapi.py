@@ -1,9 +1,17 @@
-"""What the OpenAPI document promises is what the server does, for requests that nobody thought of."""
+"""What the OpenAPI document promises is what the server does, for requests that nobody thought of.
+
+The suite asks a few hundred times, always the same. FETTLE_API_EXAMPLES asks each path so many times, at random:
+`FETTLE_API_EXAMPLES=2500 $(scripts/model_venv.sh) -m pytest -q tests/serving/api/test_openapi.py` is above 10,000 requests.
+"""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -14,7 +22,22 @@ from fettle_server.api.serving import Serving
 from fettle_server.app import public_app
 from scripted_engine import ScriptedEngine
 
-APP = RequestLog(public_app(Serving(ScriptedEngine(), started=True), Names("tiny", "base")))
+EXAMPLES = int(os.environ.get("FETTLE_API_EXAMPLES", "0"))
+SERVER = RequestLog(public_app(Serving(ScriptedEngine(), started=True), Names("tiny", "base")))
+ANSWERED: Counter[int] = Counter()
+
+
+async def APP(scope: Any, receive: Any, send: Any) -> None:  # noqa: N802 - a constant that has to be a function
+    """Count what the server answers."""
+
+    async def counted(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            ANSWERED[message["status"]] += 1
+        await send(message)
+
+    await SERVER(scope, receive, counted)
+
+
 schema = schemathesis.openapi.from_asgi("/openapi.json", APP)
 MODELS = ("tiny", "base", "tiny@base", "other")
 
@@ -33,7 +56,23 @@ def map_body(_context: object, body: Any) -> Any:
 NOT_PROMISED = [positive_data_acceptance]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def totals(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Say how many requests it were, when many were asked for."""
+    yield
+    if EXAMPLES:
+        reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+        assert reporter is not None
+        told = ", ".join(f"{status}: {count}" for status, count in sorted(ANSWERED.items()))
+        reporter.write_line(f"\n{ANSWERED.total()} requests were answered ({told})")
+
+
 @schema.parametrize()
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES or 40,
+    deadline=None,
+    derandomize=not EXAMPLES,
+    suppress_health_check=list(HealthCheck),
+)
 def test_requests_of_every_kind_are_answered_as_documented(case: schemathesis.Case) -> None:
     case.call_and_validate(excluded_checks=NOT_PROMISED)
