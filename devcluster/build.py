@@ -79,7 +79,9 @@ def _go_build(module: GoModule, members: Sequence[str], made: Path) -> None:
     # One `go build` for all programs of a module: they share nearly everything they compile, and link side by side.
     # Several packages need a folder as the target and take their names from the package path; one takes any name.
     target = f"{made}/" if len(members) > 1 else str(made / members[0])
-    command = ["go", "build", "-v", "-trimpath", "-ldflags", module.ldflags, "-o", target]
+    # The linker strips what debuggers read; making it first would cost a sixth of the compilation.
+    command = ["go", "build", "-v", "-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", module.ldflags]
+    command += ["-o", target]
     command += [module.packages[name] for name in members]
     # Go's cache is ours, so that it can go once everything is built; one that the user names stays the user's.
     go_cache = {"GOCACHE": str(_compile_cache()), **os.environ}
