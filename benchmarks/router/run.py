@@ -1,214 +1,186 @@
-"""What the router's rules cost: CPU of HAProxy per request, with them and without, on the same machine in one run.
+"""What a router costs: CPU per request, added time, streams per core and memory, of this one and of others.
 
-Needs haproxy and wrk on PATH and the router's package: `PYTHONPATH=router/src python benchmarks/router/run.py`.
-The two proxies take turns, so that whatever else the machine does meets both. CPU is read from the proxy's own
-process; on a busy machine it is steadier than requests per second, which are shown as well.
+Needs haproxy and wrk on PATH, nginx for its row, and the router's package:
+`PYTHONPATH=router/src .venv/bin/python benchmarks/router/run.py`. LiteLLM is installed into an environment of its own.
+
+The contenders take turns, so that whatever else the machine does meets all of them. CPU is that of the contender's own
+processes; on a busy machine it is steadier than requests per second, which are shown as well.
 """
 
 # ruff: noqa: INP001, T201 - a program for people, no package
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import contextlib
-import hashlib
 import json
 import os
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fettle_router import files
-from fettle_router.layout import Layout
-from fettle_router.render import render
-from fettle_router.slots import Endpoint, assign
-from fettle_router.table import parse
+from contenders import KEY, PLAIN_HAPROXY, Contender, MissingError, contenders, free_ports, running, started
+from meter import Load, WrongAnswersError, cpu_s, load, memory_mib
+from streams import TOKENS_PER_SECOND, listen
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-KEY = "sk-benchmark"
-ROUNDS = 5
-SECONDS = 4
-CONNECTIONS = 16
-QUESTION = json.dumps({"model": "bot", "messages": [{"role": "user", "content": "x" * 1500}]})
-ANSWER = json.dumps({"object": "chat.completion", "choices": [{"message": {"content": "y" * 400}}]})
-
-COMMON = """
-global
-    nbthread 1
-    maxconn 4096
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 60s
-    timeout server 60s
-frontend in
-    bind 127.0.0.1:{port}
-"""
+DIRECT = "no proxy"
+_MESSAGE = {"role": "assistant", "content": "y" * 400}
+_USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+_CHOICE = {"index": 0, "message": _MESSAGE, "finish_reason": "stop"}
+ANSWER = json.dumps(
+    {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "bot",
+        "choices": [_CHOICE],
+        "usage": _USAGE,
+    }
+)
 
 
-@dataclass(frozen=True)
-class Round:
-    """One measurement."""
+@dataclass
+class Row:
+    """What was seen of one contender."""
 
-    cpu_us: float
-    """CPU time of the proxy per request, in microseconds."""
-    per_second: float
+    busy: list[Load] = field(default_factory=list)
+    alone: list[Load] = field(default_factory=list)
+    chunk_us: float = 0.0
+    """CPU time per event of a stream."""
+    idle_mib: float = 0.0
+    streaming_mib: float = 0.0
+    missing: str = ""
 
 
 def main() -> int:
     """Measure and print."""
-    with tempfile.TemporaryDirectory(prefix="fettle-bench-") as folder:
-        backend, bare, router = _free_ports(3)
-        _write(Path(folder, "backend"), COMMON.format(port=backend) + _fixed_answer())
-        _write(Path(folder, "bare"), COMMON.format(port=bare) + _pass_on(backend))
-        _render(Path(folder, "router"), router, backend)
-        script = Path(folder, "post.lua")
-        script.write_text(_lua())
-        with (
-            _haproxy(Path(folder, "backend")),
-            _haproxy(Path(folder, "bare")) as one,
-            _haproxy(Path(folder, "router")) as other,
-        ):
-            rounds = [(_measure(one, bare, script), _measure(other, router, script)) for _ in range(ROUNDS)]
-    _print(rounds)
+    options = _options()
+    rows = {contender.name: Row() for contender in contenders()} | {DIRECT: Row()}
+    print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n", flush=True)
+    with tempfile.TemporaryDirectory(prefix="fettle-bench-") as name:
+        folder = Path(name)
+        _measure_requests(folder, options, rows)
+        _measure_streams(folder, options, rows)
+    _print(rows)
     return 0
 
 
-def _print(rounds: list[tuple[Round, Round]]) -> None:
-    for name, column in (("bare HAProxy", 0), ("this router", 1)):
-        cpu = statistics.median(pair[column].cpu_us for pair in rounds)
-        rate = statistics.median(pair[column].per_second for pair in rounds)
-        print(f"{name:14} {cpu:6.1f} us CPU per request  {rate:8.0f} requests/s")
-    ratios = sorted(pair[1].cpu_us / pair[0].cpu_us for pair in rounds)
+def _measure_requests(folder: Path, options: argparse.Namespace, rows: dict[str, Row]) -> None:
+    (backend,) = free_ports(1)
+    home = folder / "stand-in"
+    home.mkdir()
+    fixed = f"    http-request return status 200 content-type application/json string '{ANSWER}'\n"
+    (home / "haproxy.cfg").write_text(PLAIN_HAPROXY.format(port=backend) + fixed)
+    with contextlib.ExitStack() as stack:
+        stand_in = ["haproxy", "-db", "-f", str(home / "haproxy.cfg")]
+        process = stack.enter_context(started(stand_in, backend, 10, home))
+        running_now = {DIRECT: (backend, process.pid)}
+        for contender in contenders():
+            try:
+                running_now[contender.name] = stack.enter_context(
+                    running(contender, folder / "requests" / contender.folder, backend)
+                )
+            except MissingError as error:
+                rows[contender.name].missing = str(error)
+        for _ in range(options.rounds):
+            for name, (port, pid) in running_now.items():
+                _one_round(rows[name], port, pid, folder, options)
+        for name, (_, pid) in running_now.items():
+            rows[name].idle_mib = memory_mib(pid)
+
+
+def _one_round(row: Row, port: int, pid: int, folder: Path, options: argparse.Namespace) -> None:
+    try:
+        row.busy.append(load(port, pid, folder, connections=options.connections, seconds=options.seconds))
+        row.alone.append(load(port, pid, folder, connections=1, seconds=options.seconds))
+    except WrongAnswersError as error:
+        row.missing = str(error)
+
+
+def _measure_streams(folder: Path, options: argparse.Namespace, rows: dict[str, Row]) -> None:
+    (backend,) = free_ports(1)
+    home = folder / "streams"
+    home.mkdir()
+    stand_in = [sys.executable, str(Path(__file__).with_name("streams.py")), str(backend)]
+    with started(stand_in, backend, 10, home):
+        for contender in contenders():
+            if not rows[contender.name].missing:
+                _streams_through(contender, folder / "streaming" / contender.folder, backend, options, rows)
+
+
+def _streams_through(
+    contender: Contender, folder: Path, backend: int, options: argparse.Namespace, rows: dict[str, Row]
+) -> None:
+    with running(contender, folder, backend) as (port, pid):
+        asyncio.run(listen(port, KEY, streams=2, seconds=1))
+        before = cpu_s(pid)
+        events, memory = asyncio.run(_listen_and_look(port, pid, options))
+        rows[contender.name].chunk_us = (cpu_s(pid) - before) / events * 1e6
+        rows[contender.name].streaming_mib = memory
+
+
+async def _listen_and_look(port: int, pid: int, options: argparse.Namespace) -> tuple[int, float]:
+    """Read the streams, and look at the memory in the middle of them."""
+    listening = asyncio.create_task(
+        listen(port, KEY, streams=options.streams, seconds=options.stream_seconds)
+    )
+    await asyncio.sleep(options.stream_seconds / 2)
+    memory = memory_mib(pid)
+    return await listening, memory
+
+
+def _print(rows: dict[str, Row]) -> None:
     print(
-        f"ratio          {statistics.median(ratios):6.2f} (of {ROUNDS} rounds: {ratios[0]:.2f} to {ratios[-1]:.2f})"
+        "| | CPU per request | of HAProxy without rules | requests/s per core | added p50 | added p99 |",
+        end="",
+    )
+    print(" CPU per event | streams per core | memory, idle | with streams |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    direct = rows.pop(DIRECT)
+    bare = next(iter(rows.values()))
+    for name, row in rows.items():
+        print(f"| {name} | {_cells(row, bare, direct)} |")
+
+
+def _cells(row: Row, bare: Row, direct: Row) -> str:
+    if row.missing:
+        return f"not measured: {row.missing}"
+    cpu = statistics.median(each.cpu_us for each in row.busy)
+    ratios = [one.cpu_us / other.cpu_us for one, other in zip(row.busy, bare.busy, strict=False)]
+    p50, p99 = (
+        statistics.median(
+            getattr(one, name) - getattr(other, name)
+            for one, other in zip(row.alone, direct.alone, strict=False)
+        )
+        for name in ("p50_us", "p99_us")
+    )
+    streams = 1e6 / (row.chunk_us * TOKENS_PER_SECOND) if row.chunk_us else 0
+    return " | ".join(
+        [
+            f"{cpu:,.0f} µs",
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            f"{1e6 / cpu:,.0f}",
+            f"{p50 / 1000:.2f} ms",
+            f"{p99 / 1000:.2f} ms",
+            f"{row.chunk_us:,.0f} µs",
+            f"{streams:,.0f}",
+            f"{row.idle_mib:,.0f} MiB",
+            f"{row.streaming_mib:,.0f} MiB",
+        ]
     )
 
 
-def _measure(process: subprocess.Popen[bytes], port: int, script: Path) -> Round:
-    before, began = _cpu_s(process.pid), time.monotonic()
-    words = [
-        "wrk",
-        "-t1",
-        f"-c{CONNECTIONS}",
-        f"-d{SECONDS}s",
-        "-s",
-        str(script),
-        f"http://127.0.0.1:{port}/",
-    ]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
-    elapsed, used = time.monotonic() - began, _cpu_s(process.pid) - before
-    count, refused = (int(word) for word in done.stdout.splitlines()[-1].split())
-    if refused:
-        sys.exit(f"{refused} of {count} requests were not answered with 200; the measurement means nothing.")
-    return Round(used / count * 1e6, count / elapsed)
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _fixed_answer() -> str:
-    return f"    http-request return status 200 content-type application/json string '{ANSWER}'\n"
-
-
-def _pass_on(port: int) -> str:
-    return f"    default_backend out\nbackend out\n    server s 127.0.0.1:{port}\n"
-
-
-def _render(folder: Path, port: int, backend: int) -> None:
-    metrics, _ = _free_ports(2)
-    layout = Layout(folder, clients=f"127.0.0.1:{port}", metrics=f"127.0.0.1:{metrics}", threads=1)
-    slots = {"pool": assign((), [Endpoint("127.0.0.1", backend)])}
-    files.write(render(parse(json.dumps(_table())), slots, layout), layout)
-
-
-def _table() -> dict[str, object]:
-    limits = {"requestsPerMinute": 1_000_000_000, "concurrency": 1000}
-    return {
-        "version": 1,
-        "deployment": "bot",
-        "variantSalt": "v",
-        "rolloutSalt": "r",
-        "models": ["bot"],
-        "pools": [{"name": "pool", "service": "pool"}],
-        "revisions": [{"name": name, "pool": "pool"} for name in ("stable", "canary")],
-        "arms": [
-            {
-                "name": "main",
-                "bounds": {"first": 0, "last": 9999},
-                "revision": "stable",
-                "candidate": {"revision": "canary", "below": 1000},
-            }
-        ],
-        "access": {"clients": [{"name": "bench", "keyHashes": [hashlib.sha256(KEY.encode()).hexdigest()]}]},
-        "limits": limits,
-    }
-
-
-def _lua() -> str:
-    return f"""
-wrk.method, wrk.path, wrk.body = "POST", "/v1/chat/completions", [[{QUESTION}]]
-wrk.headers["Content-Type"], wrk.headers["Authorization"] = "application/json", "Bearer {KEY}"
-local n = 0
-request = function()
-  n = n + 1
-  wrk.headers["x-session-id"] = "user-" .. n % 1000
-  return wrk.format(nil, "/v1/chat/completions")
-end
-done = function(summary)
-  io.write(summary.requests, " ", summary.errors.status + summary.errors.read + summary.errors.timeout, "\\n")
-end
-"""
-
-
-def _write(folder: Path, text: str) -> None:
-    folder.mkdir()
-    (folder / "haproxy.cfg").write_text(text)
-
-
-@contextlib.contextmanager
-def _haproxy(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(
-        ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")], stderr=subprocess.DEVNULL
-    ) as process:
-        port = next(
-            int(line.split()[1].rpartition(":")[2]) for line in _lines(folder) if line.startswith("    bind ")
-        )
-        _wait_for(port)
-        try:
-            yield process
-        finally:
-            process.terminate()
-
-
-def _lines(folder: Path) -> list[str]:
-    return (folder / "haproxy.cfg").read_text().splitlines()
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.05)
-    sys.exit(f"nothing listens on port {port} after 10 s.")
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4, help="of load in a round, twice for each contender")
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--streams", type=int, default=20)
+    parser.add_argument("--stream-seconds", type=int, default=8)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
