@@ -17,7 +17,7 @@ from workload import MAX_TOKENS
 WAYS: dict[str, dict[str, Any]] = {
     "trl": {},
     "trl-grouped": {"train_sampling_strategy": "group_by_length"},
-    "trl-padding-free": {"padding_free": True},
+    "trl-padding-free": {"padding_free": True, "max_length": None},
     "trl-packed": {"packing": True},
 }
 
@@ -34,7 +34,6 @@ def main(folder: Path, rows: Path, batch: int, way: str) -> None:
             learning_rate=2e-4,
             lr_scheduler_type="cosine",
             optim="adamw_torch_fused",
-            max_length=MAX_TOKENS,
             gradient_checkpointing=False,
             bf16=False,
             use_cpu=True,
@@ -42,7 +41,7 @@ def main(folder: Path, rows: Path, batch: int, way: str) -> None:
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
-            **WAYS[way],
+            **{"max_length": MAX_TOKENS} | WAYS[way],
         ),
         train_dataset=load_dataset(
             "json", data_files=str(rows), split="train", cache_dir=str(rows.parent / "datasets")

@@ -88,6 +88,8 @@ def _run(name: str, folder: Path, pattern: str, arguments: argparse.Namespace) -
         "HF_HUB_OFFLINE": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONPATH": str(ROOT / "trainer/src"),
+        # The others are installed with their bytecode; this trainer's is kept by the run that prepares.
+        "PYTHONDONTWRITEBYTECODE": "",
     }
     done = subprocess.run(
         [sys.executable, program, *words, *([name] if name.startswith("trl") else [])],
