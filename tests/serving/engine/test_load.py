@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,27 @@ async def test_a_drain_finishes_what_runs_and_then_cuts(tiny: Tiny) -> None:
         for task in tasks:
             with pytest.raises(ShuttingDownError):
                 await task
+
+
+async def test_a_drain_ends_when_the_last_client_goes_away(tiny: Tiny) -> None:
+    stands, go_on, looks = threading.Event(), threading.Event(), itertools.count()
+    async with running(tiny("llama")) as engine:
+        steps = engine._parts[0]  # type: ignore[index]
+        (last,) = await held(engine, 1)
+
+        def stand_still() -> None:
+            # From the second look on, the loop knows that it is to end, and nobody will tell it again.
+            if steps._end is not None and next(looks) == 1:
+                stands.set()
+                go_on.wait(10)
+
+        steps.between_steps = stand_still
+        stopping = asyncio.create_task(engine.stop(60))
+        await until(stands.is_set)
+        await cancelled(last)
+        go_on.set()
+
+        await asyncio.wait_for(stopping, 20)
 
 
 async def test_a_failing_row_fails_alone(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

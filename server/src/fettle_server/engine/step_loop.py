@@ -148,7 +148,9 @@ class StepLoop:
 
     def _rest(self) -> None:
         with self._waiting.lock:
-            if not (self._is_woken or self._jobs) and self._waiting.next() is None:
+            # Who is told to end looks again instead: the last row may have gone since it was looked.
+            is_ending = self._end is not None
+            if not (self._is_woken or self._jobs or is_ending) and self._waiting.next() is None:
                 self._waiting.arrived.wait()
 
     def _let_in(self) -> None:
