@@ -29,7 +29,7 @@ unit: venv ## The fast tests, without a cluster
 	@$(PY) -m pytest -q -n 2 -m "not apiserver and not cluster" --ignore tests/training --ignore tests/serving
 
 models: ## The tests of trainer and model server, with the whole model stack
-	@"$$(scripts/model_venv.sh)" -m pytest -q -n 2 tests/training tests/serving
+	@"$$(scripts/model_venv.sh)" -m pytest -q -n 2 --dist worksteal tests/training tests/serving
 
 format: venv ## Rewrite the code in the house format
 	$(PY) -m ruff format --quiet .
