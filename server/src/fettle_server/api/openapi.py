@@ -79,7 +79,8 @@ def _add_harmless(schema: dict[str, Any], harmless: Mapping[str, Sequence[Any]])
 def _asking(summary: str, request: str, reply: str, *, streams: bool = False) -> dict[str, Any]:
     content = _json(reply)
     if streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        # OpenAPI 3.1 has no word for the events of a stream; tools take any schema here for that of one event.
+        content["text/event-stream"] = {}
     return {
         "summary": summary,
         "parameters": [_parameter("x-fettle-revision", "header")],
