@@ -104,6 +104,29 @@ def test_a_job_goes_on_from_an_adapter_which_stays_while_somebody_uses_it(team: 
     team.kubectl("wait", "--for=delete", "adapter/tone-lora", "--timeout=60s")
 
 
+def test_a_job_of_somebody_else_is_named_and_what_is_ours_is_put_right(team: Team) -> None:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "theirs", "image": "none"}]}
+    theirs = {"suspend": True, "template": {"spec": pod}}
+    team.apply(
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "taken-check-1"}, "spec": theirs},
+        finetunejob("taken", resources=SMALL),
+    )
+    await_reason(team, "taken", "NameConflict")
+    assert "Job taken-check-1" in team.ready("taken")["message"]
+
+    team.kubectl("delete", "job", "taken-check-1")
+    await_reason(team, "taken", "Validating")
+    team.kubectl("label", "job", "taken-check-1", "fettle.dev/owner-name=nobody", "--overwrite")
+
+    wait_until(
+        lambda: team.get("job", "taken-check-1")["metadata"]["labels"]["fettle.dev/owner-name"] == "taken",
+        timeout_s=60,
+        every_s=0.2,
+        otherwise=lambda: f"the label stays wrong: {team.get('job', 'taken-check-1')['metadata']}",
+    )
+    team.kubectl("delete", "finetunejob", "taken")
+
+
 def test_wrong_data_is_told_with_its_file_and_line(team: Team) -> None:
     team.await_end("broken")
 
@@ -264,6 +287,15 @@ def pods_of(name: str) -> str:
 def suspend(team: Team, name: str, wanted: bool) -> None:
     patch = json.dumps({"spec": {"scheduling": {"suspend": wanted}}})
     team.kubectl("patch", "finetunejob", name, "--type=merge", "--patch", patch)
+
+
+def await_reason(team: Team, name: str, reason: str) -> None:
+    wait_until(
+        lambda: team.ready(name).get("reason") == reason,
+        timeout_s=120,
+        every_s=0.2,
+        otherwise=lambda: f"{name} does not say {reason}: {team.ready(name)}",
+    )
 
 
 def await_step(team: Team, name: str, step: int) -> None:
