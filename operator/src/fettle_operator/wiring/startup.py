@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import random
+import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -39,6 +41,10 @@ logger = logging.getLogger(__name__)
 
 _GRACE_S = 8.0
 """Time that passes under way have to finish after SIGTERM; the pod's own grace is longer."""
+
+
+_ENDING_S = 5.0
+"""Time that kopf has to end the process once everything of ours has stopped."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,14 @@ def _stop_in_order(
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         logger.info("stopped")
+        _end_at_the_latest(_ENDING_S)
+
+
+def _end_at_the_latest(seconds: float) -> None:
+    """End the process even if kopf does not: when several watches fail at once, it may wait for one for ever (1.45, seen)."""
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
 
 
 def _kopf_settings() -> kopf.OperatorSettings:
