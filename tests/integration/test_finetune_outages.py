@@ -9,7 +9,7 @@ from faults.nodes import Ends, Play, Runs, Waits, failed_status
 from faults.rules import Answer, Rule
 from faults.stage import Stage, eventually
 from fettle_operator.resources import FINETUNEJOBS, JOBS, PODS
-from finetune_stage import DISRUPTED, await_phase, job, lives, phase_of, playing, prepare, told
+from finetune_stage import DISRUPTED, await_phase, job, lives, phase_of, playing, prepare, told, wake_nodes
 
 pytestmark = pytest.mark.apiserver
 
@@ -28,10 +28,15 @@ def held(names: set[str]) -> Play:
     return playing(train)
 
 
-def wake_nodes(stage: Stage) -> None:
-    """Let the stub look at every Job again."""
-    for each in stage.jobs():
-        stage.patch(JOBS, each["metadata"]["name"], {"metadata": {"annotations": {"test/wake": "now"}}})
+def one_that_runs(stage: Stage) -> set[str]:
+    """Bring the job `tone` into its first attempt, which runs until its name is taken from the set that is returned."""
+    prepare(stage)
+    running = {"tone"}
+    stage.nodes.play = held(running)
+    stage.operator.start()
+    stage.create(FINETUNEJOBS, job("tone"))
+    await_phase(stage, "tone", "Running")
+    return running
 
 
 def objects_shown(stage: Stage) -> str:
@@ -59,12 +64,7 @@ def await_success(stage: Stage, name: str) -> None:
 
 
 def test_an_outage_of_a_minute_costs_a_restart_at_most(stage: Stage) -> None:
-    prepare(stage)
-    running = {"tone"}
-    stage.nodes.play = held(running)
-    stage.operator.start()
-    stage.create(FINETUNEJOBS, job("tone"))
-    await_phase(stage, "tone", "Running")
+    running = one_that_runs(stage)
 
     away = stage.rule(Rule(lambda _: True, Answer(503)))
     stage.background.call(stage.proxy.cut_watches())
@@ -87,12 +87,7 @@ def test_an_outage_of_a_minute_costs_a_restart_at_most(stage: Stage) -> None:
 
 def test_a_job_and_its_children_that_go_in_a_gap_of_the_watch_leave_no_ghost(stage: Stage) -> None:
     """After a 410 kopf lists anew and tells of no deletion: the next job of the name must not inherit anything."""
-    prepare(stage)
-    running = {"tone"}
-    stage.nodes.play = held(running)
-    stage.operator.start()
-    stage.create(FINETUNEJOBS, job("tone"))
-    await_phase(stage, "tone", "Running")
+    one_that_runs(stage)
     stage.proxy.hides = lambda event: event["type"] == "DELETED"
     gone = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"}
     error = {"type": "ERROR", "object": gone}

@@ -10,7 +10,7 @@ from faults.rules import Answer, Rule, is_write
 from faults.stage import Stage, eventually, verified
 from fettle_operator.resources import CONFIGMAPS, EVENTS, FINETUNEJOBS, JOBS, ApiResource
 from finetune_objects import checked, failed
-from finetune_stage import await_phase, end_state, job, lives, phase_of, playing, prepare, told
+from finetune_stage import await_phase, end_state, job, lives, phase_of, playing, prepare, told, wake_nodes
 
 pytestmark = pytest.mark.apiserver
 
@@ -65,12 +65,6 @@ def park(stage: Stage, *names: str) -> None:
             await_phase(stage, name, "Running")
             stage.patch(FINETUNEJOBS, name, {"spec": {"scheduling": {"suspend": True}}})
         await_phase(stage, name, PHASES[phase])
-
-
-def wake_nodes(stage: Stage) -> None:
-    """Let the stub look at every Job again."""
-    for each in stage.jobs():
-        stage.patch(JOBS, each["metadata"]["name"], {"metadata": {"annotations": {"test/wake": "now"}}})
 
 
 def jobs_made(stage: Stage) -> int:

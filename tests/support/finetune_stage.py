@@ -6,10 +6,10 @@ from typing import Any
 
 from faults.nodes import Ends, Play, Runs, Waits
 from faults.stage import Stage, eventually, verified
-from fettle_operator.resources import CLAIMS, FINETUNEJOBS
+from fettle_operator.resources import CLAIMS, FINETUNEJOBS, JOBS
 from finetune_objects import checked, failed, outcome, succeeded
 
-__all__ = ["await_phase", "end_state", "job", "lives", "phase_of", "playing", "prepare", "told"]
+__all__ = ["await_phase", "end_state", "job", "lives", "phase_of", "playing", "prepare", "told", "wake_nodes"]
 
 _VOLATILE = frozenset(
     {"lastTransitionTime", "startTime", "completionTime", "seconds", "lostSeconds", "activeSeconds", "nodes"}
@@ -106,6 +106,12 @@ def end_state(stage: Stage, name: str) -> Any:
         "claims": sorted(claims),
     }
     return json.loads(json.dumps(document, sort_keys=True).replace(name, "NAME"))
+
+
+def wake_nodes(stage: Stage) -> None:
+    """Let the stub look at every Job again."""
+    for each in stage.jobs():
+        stage.patch(JOBS, each["metadata"]["name"], {"metadata": {"annotations": {"test/wake": "now"}}})
 
 
 def _steady(value: Any) -> Any:

@@ -41,8 +41,6 @@ logger = logging.getLogger(__name__)
 
 _GRACE_S = 8.0
 """Time that passes under way have to finish after SIGTERM; the pod's own grace is longer."""
-
-
 _ENDING_S = 5.0
 """Time that kopf has to end the process once everything of ours has stopped."""
 
