@@ -1,5 +1,6 @@
 """What every Cluster does: the same tests for the real API server and for the fake of the fast tests."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -60,6 +61,19 @@ async def test_what_was_created_is_read_and_listed(ground: Ground) -> None:
     assert await ground.cluster.get(ground.ref()) is not None
     listed = await ground.cluster.list(CONFIGMAPS, ground.namespace)
     assert made["metadata"]["uid"] in [each["metadata"]["uid"] for each in listed]
+
+
+async def test_what_fills_more_than_a_page_is_listed_once_each(ground: Ground) -> None:
+    wanted = {f"c{number:03}" for number in range(230)}
+    made = (ground.cluster.create(CONFIGMAPS, ground.configmap(name)) for name in sorted(wanted))
+    await asyncio.gather(*made)
+
+    listed = [each["metadata"]["name"] for each in await ground.cluster.list(CONFIGMAPS, ground.namespace)]
+    scanned = [each["metadata"]["name"] async for each in ground.cluster.scan(CONFIGMAPS, ground.namespace)]
+
+    assert listed == scanned
+    assert len(set(listed)) == len(listed)
+    assert wanted <= set(listed)
 
 
 async def test_a_list_is_narrowed_by_labels(ground: Ground) -> None:

@@ -6,7 +6,7 @@ Failures and crashes can be put in front of any call.
 import copy
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -63,6 +63,11 @@ class FakeCluster:
             and (labels or {}).items() <= manifest["metadata"].get("labels", {}).items()
             and all(_at(manifest, path) == value for path, value in (fields or {}).items())
         ]
+
+    async def scan(self, resource: ApiResource, namespace: str | None) -> AsyncIterator[Manifest]:
+        """Yield all objects of a kind."""
+        for found in await self.list(resource, namespace):
+            yield found
 
     async def create(self, resource: ApiResource, manifest: Manifest) -> Manifest:
         """Create an object; raise AlreadyExists if its name is taken."""

@@ -1,7 +1,10 @@
 """The frame: loops that wake, back off and end, and a resync that finds what events did not tell."""
 
 import asyncio
+import contextvars
+import gc
 import random
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
@@ -111,6 +114,27 @@ async def bench() -> Bench:
     return Bench()
 
 
+async def test_a_loop_keeps_nothing_of_the_event_that_began_it(bench: Bench) -> None:
+    """A handler's context holds the whole object, and a task keeps the context in which it was made."""
+
+    class Event:
+        pass
+
+    def handle(event: Event) -> None:
+        contextvars.ContextVar[Event]("event").set(event)
+        bench.loops.wake(TUNED)
+
+    await bench.make()
+    event = Event()
+    contextvars.copy_context().run(handle, event)
+    kept = weakref.ref(event)
+    del event
+    await bench.finished(1)
+    gc.collect()
+    assert kept() is None
+    await bench.loops.stop(1)
+
+
 async def test_waking_an_object_gives_it_a_pass(bench: Bench) -> None:
     await bench.make()
     bench.loops.wake(TUNED)
@@ -153,6 +177,20 @@ async def test_a_childs_event_wakes_its_owner_by_uid(bench: Bench) -> None:
     await bench.finished(1)
 
     bench.loops.wake_uid(made["metadata"]["uid"])
+
+    await bench.controller.passed(2)
+
+
+async def test_a_child_that_ends_before_its_owners_first_pass_is_over_brings_another(bench: Bench) -> None:
+    made = await bench.make()
+    metadata = made["metadata"]
+
+    async def child_ends(_: str) -> None:
+        bench.controller.act = _nothing
+        bench.loops.wake_uid(metadata["uid"])
+
+    bench.controller.act = child_ends
+    bench.loops.wake(TUNED, metadata["resourceVersion"], metadata["uid"])
 
     await bench.controller.passed(2)
 

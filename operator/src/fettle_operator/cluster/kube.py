@@ -1,6 +1,6 @@
 """The Cluster port over HTTP: which request each of its methods is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from fettle_operator.cluster.merge import merge_patch
 from fettle_operator.cluster.port import FIELD_MANAGER
@@ -14,7 +14,7 @@ __all__ = ["KubeCluster"]
 _APPLY = "application/apply-patch+yaml"
 _JSON_PATCH = "application/json-patch+json"
 _MERGE_PATCH = "application/merge-patch+json"
-_CHUNK = 500
+_CHUNK = 100
 
 
 class KubeCluster:
@@ -39,21 +39,31 @@ class KubeCluster:
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> list[Manifest]:
-        """Return the objects that match, fetched in pages so that no reply grows without bound."""
+        """Return the objects that match."""
+        return [found async for found in self.scan(resource, namespace, labels, fields)]
+
+    async def scan(
+        self,
+        resource: ApiResource,
+        namespace: str | None,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Manifest]:
+        """Yield the objects that match, fetched in pages so that no reply grows without bound."""
         parameters = {"limit": str(_CHUNK)}
         if labels:
             parameters["labelSelector"] = selector(labels)
         if fields:
             parameters["fieldSelector"] = selector(fields)
-        found: list[Manifest] = []
         while True:
             page = await self._transport.request(
                 "list", resource.plural, resource.path(namespace), parameters=parameters
             )
-            found += page.get("items") or []
+            for found in page.get("items") or []:
+                yield found
             parameters["continue"] = page.get("metadata", {}).get("continue") or ""
             if not parameters["continue"]:
-                return found
+                return
 
     async def create(self, resource: ApiResource, manifest: Manifest) -> Manifest:
         """Create an object; raise AlreadyExists if its name is taken.

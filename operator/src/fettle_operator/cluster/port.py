@@ -3,7 +3,7 @@
 Every method raises only the errors of `fettle_operator.errors`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from fettle_operator.labels import MANAGER
@@ -30,6 +30,10 @@ class Cluster(Protocol):
         fields: Mapping[str, str] | None = None,
     ) -> list[Manifest]:
         """Return the objects that match; `namespace=None` means the whole cluster."""
+        ...
+
+    def scan(self, resource: ApiResource, namespace: str | None) -> AsyncIterator[Manifest]:
+        """Yield all objects of a kind, of which only a few are in memory at a time."""
         ...
 
     async def create(self, resource: ApiResource, manifest: Manifest) -> Manifest:

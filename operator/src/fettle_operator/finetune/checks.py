@@ -51,7 +51,7 @@ class Checks:
         return await self._again(world, latest, finding, state, now)
 
     async def _begin(self, number: int, state: State, now: datetime) -> Report:
-        if obstacle := await self._preparation.complete(self._run):
+        if obstacle := await self._preparation.complete(self._run, is_first=number == 1):
             return assess.waiting(state, "Pending", obstacle, self._preparation.look_again_s(now))
         await create(self._cluster, JOBS, check_job(self._run, number), self._run.live)
         return _validating(state)

@@ -58,24 +58,24 @@ class Preparation:
             return start
         return Run(self._live, start, profile, self._settings, micro_batch, grace_s)
 
-    async def complete(self, run: Run) -> Obstacle | None:
-        """Make claim, configuration and names, or return what only the user can provide."""
+    async def complete(self, run: Run, *, is_first: bool = False) -> Obstacle | None:
+        """Make claim, configuration and names, or return what only the user can provide.
+
+        For the first pod of a job nothing of this has been made yet, and looking for it would cost a request.
+        """
         await self._require_free_name()
         for name in places_of(self._live, run.start).claims:
             if name != store_claim(self._live) and await self._get(CLAIMS, name) is None:
                 return _missing(name)
         if obstacle := await self._store():
             return obstacle
-        await self.ensure(CONFIGMAPS, config_map(run))
+        wanted = [(CONFIGMAPS, config_map(run))]
         if nodes_of(run.spec) > 1:
-            await self.ensure(SERVICES, rendezvous(self._live))
+            wanted.append((SERVICES, rendezvous(self._live)))
+        for resource, manifest in wanted:
+            if is_first or not await self._has(resource, manifest):
+                await create(self._cluster, resource, manifest, self._live)
         return None
-
-    async def ensure(self, resource: ApiResource, manifest: Manifest) -> None:
-        """Create a child that is not there; one that is ours is left as it is."""
-        found = await self._cluster.get(ref_of(resource, manifest))
-        if found is None or not is_owned_by(found, self._live["metadata"]["uid"]):
-            await create(self._cluster, resource, manifest, self._live)
 
     def look_again_s(self, now: datetime) -> float:
         """Return when to look again for something that is missing."""
@@ -105,6 +105,11 @@ class Preparation:
                 f"Adapter {name} exists already and does not belong to this FineTuneJob; "
                 "choose another spec.output.adapterName, or delete that Adapter"
             )
+
+    async def _has(self, resource: ApiResource, manifest: Manifest) -> bool:
+        """Say whether a child is there and ours; such a one is left as it is."""
+        found = await self._cluster.get(ref_of(resource, manifest))
+        return found is not None and is_owned_by(found, self._live["metadata"]["uid"])
 
     async def _get(self, resource: ApiResource, name: str) -> Manifest | None:
         return await self._cluster.get(ObjectRef(resource, self._namespace, name))

@@ -153,7 +153,7 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True  # needs no permission on CRDs and namespaces
     settings.posting.enabled = False  # events are posted by the frame, on transitions
     settings.networking.request_timeout = 20
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = 100
     settings.persistence.diffbase_storage = NoDiffBase()
     settings.persistence.progress_storage = NoProgress()
     for resource in CHILDREN:

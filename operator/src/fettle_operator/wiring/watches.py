@@ -34,7 +34,8 @@ def _wake_itself(registry: kopf.OperatorRegistry, resource: ApiResource, loops: 
     @kopf.on.event(*_names(resource), registry=registry, id=f"wake-{resource.plural}")
     async def changed(body: kopf.Body, **_: Any) -> None:
         manifest: Manifest = dict(body)
-        loops.wake(ref_of(resource, manifest), manifest["metadata"]["resourceVersion"])
+        metadata = manifest["metadata"]
+        loops.wake(ref_of(resource, manifest), metadata["resourceVersion"], metadata["uid"])
 
 
 def _wake_adapters(
