@@ -24,6 +24,7 @@ from fettle_router.process import MEMORY
 from fettle_router.render import render
 from fettle_router.slots import Endpoint, assign
 from fettle_router.table import parse
+from free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,7 +115,7 @@ def contenders() -> list[Contender]:
 @contextlib.contextmanager
 def running(contender: Contender, folder: Path, backend: int) -> Iterator[tuple[int, int]]:
     """Run a contender; gives its port and its process id."""
-    port, _ = free_ports(2)
+    port = free_port()
     folder.mkdir(parents=True)
     with started(contender.command(folder, port, backend), port, contender.patience_s, folder) as process:
         yield port, process.pid
@@ -137,15 +138,6 @@ def started(
             process.terminate()
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody uses now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 def _haproxy(folder: Path, text: str) -> list[str]:
     (folder / "haproxy.cfg").write_text(text)
     return ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
@@ -162,7 +154,7 @@ def _by_model(folder: Path, port: int, backend: int) -> list[str]:
 
 
 def _router(folder: Path, port: int, backend: int) -> list[str]:
-    metrics, _ = free_ports(2)
+    metrics = free_port()
     layout = Layout(folder, clients=f"127.0.0.1:{port}", metrics=f"127.0.0.1:{metrics}", threads=1)
     slots = {"pool": assign((), [Endpoint("127.0.0.1", backend)])}
     files.write(render(parse(json.dumps(_table())), slots, layout), layout)

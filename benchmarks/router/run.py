@@ -1,7 +1,7 @@
 """What a router costs: CPU per request, added time, streams per core and memory, of this one and of others.
 
 Needs haproxy and wrk on PATH, nginx for its row, and the router's package:
-`PYTHONPATH=router/src .venv/bin/python benchmarks/router/run.py`. LiteLLM is installed into an environment of its own.
+`PYTHONPATH=router/src:tests/support .venv/bin/python benchmarks/router/run.py`. LiteLLM is installed into an environment of its own.
 
 The contenders take turns, so that whatever else the machine does meets all of them. CPU is that of the contender's own
 processes; on a busy machine it is steadier than requests per second, which are shown as well.
@@ -22,9 +22,11 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contenders import KEY, PLAIN_HAPROXY, Contender, MissingError, contenders, free_ports, running, started
+from contenders import KEY, PLAIN_HAPROXY, Contender, MissingError, contenders, running, started
 from meter import Load, WrongAnswersError, cpu_s, load, memory_mib
 from streams import TOKENS_PER_SECOND, listen
+
+from free_ports import free_port
 
 DIRECT = "no proxy"
 _MESSAGE = {"role": "assistant", "content": "y" * 400}
@@ -69,7 +71,7 @@ def main() -> int:
 
 
 def _measure_requests(folder: Path, options: argparse.Namespace, rows: dict[str, Row]) -> None:
-    (backend,) = free_ports(1)
+    backend = free_port()
     home = folder / "stand-in"
     home.mkdir()
     fixed = f"    http-request return status 200 content-type application/json string '{ANSWER}'\n"
@@ -101,7 +103,7 @@ def _one_round(row: Row, port: int, pid: int, folder: Path, options: argparse.Na
 
 
 def _measure_streams(folder: Path, options: argparse.Namespace, rows: dict[str, Row]) -> None:
-    (backend,) = free_ports(1)
+    backend = free_port()
     home = folder / "streams"
     home.mkdir()
     stand_in = [sys.executable, str(Path(__file__).with_name("streams.py")), str(backend)]

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import sys
 import time
 from pathlib import Path
@@ -28,6 +27,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import aiohttp
 
+from free_ports import free_port
 from server_releases import release
 from tiny_models import tiny_model
 
@@ -112,7 +112,7 @@ async def _measure(contender: Contender, options: argparse.Namespace) -> None:
 
 @contextlib.asynccontextmanager
 async def _running(contender: Contender, threads: int) -> AsyncIterator[aiohttp.ClientSession]:
-    port = _free_port()
+    port = free_port()
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(SOURCES)}
     process = await asyncio.create_subprocess_exec(
         *contender.command, str(port), env=environment, stderr=asyncio.subprocess.DEVNULL
@@ -128,12 +128,6 @@ async def _running(contender: Contender, threads: int) -> AsyncIterator[aiohttp.
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _wait(http: aiohttp.ClientSession, process: asyncio.subprocess.Process, models: list[str]) -> None:

@@ -29,7 +29,8 @@ from fettle_router.layout import Layout
 from fettle_router.memory import remember
 from fettle_router.slots import assign
 from fettle_router.status import application
-from router_support.running import CHAT, eventually, free_ports, require_haproxy
+from free_ports import free_port, free_ports
+from router_support.running import CHAT, eventually, require_haproxy
 from router_support.stub import Backend, Received, backend, echo_revision, json_answer
 from router_support.tables import KEY, OTHER_KEY, client, document, main
 
@@ -261,7 +262,7 @@ class Tunnel:
 
     def __init__(self, url: str) -> None:
         self._target = int(url.rpartition(":")[2])
-        (self._port,) = free_ports(1)
+        self._port = free_port()
         self.url = f"https://127.0.0.1:{self._port}"
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -300,7 +301,7 @@ def nowhere(tmp_path: Path) -> ApiServer:
     """An API server that is away."""
     token = tmp_path / "token"
     token.write_text("none")
-    (port,) = free_ports(1)
+    port = free_port()
     return ApiServer(f"https://127.0.0.1:{port}", certificate(tmp_path / "ca", "nobody") / "tls.crt", token)
 
 
@@ -431,7 +432,7 @@ async def test_a_router_without_a_table_is_not_ready_and_says_why(layout: Layout
 async def served(agent: Agent) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
     runner = web.AppRunner(application(agent))
     await runner.setup()
-    (port,) = free_ports(1)
+    port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     async with aiohttp.ClientSession() as http:
         yield f"http://127.0.0.1:{port}", http
@@ -440,7 +441,7 @@ async def served(agent: Agent) -> AsyncIterator[tuple[str, aiohttp.ClientSession
 
 @pytest.fixture
 def process(kept: Layout, nowhere: ApiServer) -> Iterator[subprocess.Popen[bytes]]:
-    (port,) = free_ports(1)
+    port = free_port()
     flags = {
         "--namespace": "none",
         "--table": CONFIG_MAP,

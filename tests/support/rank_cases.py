@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
+
+from free_ports import free_port
 
 GLOBAL_BATCH = 8
 ROWS = 32
@@ -101,7 +102,7 @@ class Gang:
 def start(case: Case) -> Gang:
     """Start a gang; the server that its ranks are forked from is started with the first one."""
     case.folder.mkdir(parents=True, exist_ok=True)
-    context, port = _server(), _free_port()
+    context, port = _server(), free_port()
     ranks = [
         context.Process(target=_rank_main, args=(case, rank, port), daemon=True)
         for rank in range(case.world_size)
@@ -171,12 +172,6 @@ def digest_of(tensors: dict[str, Any]) -> str:
         hashed.update(name.encode())
         hashed.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
     return hashed.hexdigest()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _rank_main(case: Case, rank: int, port: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from fettle_trainer.adapter.verify import verify_adapter
 from fettle_trainer.config.progress import ProgressReport
 from fettle_trainer.train.engine import Engine
 from finished_runs import run_config
+from free_ports import free_port
 
 Tiny = Callable[[str], Path]
 
@@ -35,11 +35,6 @@ def trained(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with looking_on(port, folder / "progress.jsonl"):
         assert main(["train", str(folder / "run.json"), "--termination-log", str(folder / "log")]) == 0
     return folder
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextmanager

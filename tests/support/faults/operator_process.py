@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from faults.warm import WarmProcess
+from free_ports import free_ports
 
 __all__ = ["OperatorProcess", "configuration"]
 
@@ -56,7 +56,7 @@ class OperatorProcess:
 
     def start(self) -> None:
         """Start a process."""
-        self.probes_port, self.metrics_port = _free_port(), _free_port()
+        self.probes_port, self.metrics_port = free_ports(2)
         self.log_path.touch()
         arguments = [
             *("--config", str(self._config), "--kubeconfig", str(self._kubeconfig)),
@@ -123,9 +123,3 @@ class OperatorProcess:
     def log(self) -> str:
         """Return everything that it and its predecessors wrote."""
         return self.log_path.read_text()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -24,6 +23,7 @@ from fettle_router.layout import Layout
 from fettle_router.render import render
 from fettle_router.slots import Endpoint, Slots, assign
 from fettle_router.table import Table
+from free_ports import free_ports
 from router_support.tables import KEY, table
 
 CHAT = "/v1/chat/completions"
@@ -143,15 +143,6 @@ async def eventually(
                 await asyncio.sleep(0.02)
     except TimeoutError:
         pytest.fail(f"not within {within_s} s: {what}")
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nobody uses now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _loopback(port: int) -> str:
