@@ -7,7 +7,7 @@ from datetime import datetime
 from fettle_operator.ownership import is_owned_by
 from fettle_operator.resources import Manifest
 
-__all__ = ["Attempt", "attempts_of", "ending_of", "is_live", "is_waiting"]
+__all__ = ["Attempt", "attempts_of", "ending_of", "is_live", "is_waiting", "last_words"]
 
 _OVER = frozenset({"Succeeded", "Failed"})
 
@@ -56,6 +56,14 @@ def is_live(pod: Manifest) -> bool:
 def is_waiting(pod: Manifest) -> bool:
     """Tell whether the pod has not begun to run."""
     return bool(pod.get("status", {}).get("phase", "Pending") == "Pending")
+
+
+def last_words(attempt: Attempt) -> str:
+    """Return why an attempt ended whose container can no longer say so: evicted, deleted, past its deadline."""
+    tells = attempt.pod.get("status", {}) if attempt.pod else {}
+    told = tells or ending_of(attempt.job) or {}
+    words = [told.get("reason"), told.get("message")]
+    return ": ".join(word for word in words if word) or "its pod is gone"
 
 
 def _number(job: Manifest) -> int:

@@ -79,6 +79,11 @@ class Toleration(_Section):
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
     toleration_seconds: int | None = Field(default=None, ge=0)
 
+    def manifest(self) -> dict[str, str | int]:
+        """Return it as a pod's spec has it."""
+        written = self.model_dump(by_alias=True, exclude_none=True)
+        return {key: value for key, value in written.items() if value != ""}
+
 
 def _verifier_resources() -> Resources:
     return Resources(

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from fettle_operator.engine.backoff import doubled
-from fettle_operator.jobs import Attempt, ending_of
+from fettle_operator.jobs import Attempt, last_words
 from fettle_operator.pods import termination_of
 from fettle_operator.reasons import Reason
 from fettle_operator.settings import Backoff
@@ -115,16 +115,7 @@ def _reported(exit_code: int, message: str) -> Finding:
 
 
 def _lost(attempt: Attempt) -> Broken:
-    """Tell of a Job that ended while its container can no longer say why: evicted, deleted, past its deadline."""
-    status = attempt.pod.get("status", {}) if attempt.pod else {}
-    ending = ending_of(attempt.job) or {}
-    told = (
-        [status.get("reason"), status.get("message")]
-        if status
-        else [ending.get("reason"), ending.get("message")]
-    )
-    words = ": ".join(word for word in told if word) or "its pod is gone"
-    return Broken(Reason.RETRYING, f"the verifier's pod left no report ({words})")
+    return Broken(Reason.RETRYING, f"the verifier's pod left no report ({last_words(attempt)})")
 
 
 def _complaint(message: str) -> str:

@@ -1,16 +1,16 @@
 """The Job that verifies an adapter: a pure function of the adapter, the attempt and the administrator's settings."""
 
 from fettle_operator import labels
+from fettle_operator.confinement import confined_container, confined_pod
 from fettle_operator.names import child_name, digest_of
 from fettle_operator.ownership import owner_reference
 from fettle_operator.resources import ADAPTERS, Manifest
-from fettle_operator.settings import Settings, Toleration
+from fettle_operator.settings import Settings
 
 __all__ = ["verification_job"]
 
 _STORE = "/store"
 _REPORT = "/dev/termination-log"
-_USER = 10001
 
 
 def verification_job(adapter: Manifest, attempt: int, settings: Settings) -> Manifest:
@@ -46,20 +46,9 @@ def _pod(volume: Manifest, settings: Settings) -> Manifest:
     verifier = settings.verifier
     directory = _STORE if volume["path"] == "." else f"{_STORE}/{volume['path']}"
     pod: Manifest = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
+        **confined_pod(),
         # Counts from the moment a node takes the pod: waiting for a node is shown, not punished.
         "activeDeadlineSeconds": verifier.deadline_seconds,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "fsGroup": _USER,
-            # A store with many files would otherwise have the owner of each changed before every start.
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
         "containers": [
             {
                 "name": "verify",
@@ -70,11 +59,7 @@ def _pod(volume: Manifest, settings: Settings) -> Manifest:
                 "terminationMessagePath": _REPORT,
                 "terminationMessagePolicy": "File",
                 "resources": verifier.resources.model_dump(),
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": confined_container(),
                 "volumeMounts": [
                     {"name": "store", "mountPath": _STORE, "readOnly": True},
                     {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a path in the container
@@ -87,12 +72,7 @@ def _pod(volume: Manifest, settings: Settings) -> Manifest:
             {"name": "tmp", "emptyDir": {"sizeLimit": "16Mi"}},
         ],
         "nodeSelector": verifier.node_selector,
-        "tolerations": [_toleration(toleration) for toleration in verifier.tolerations],
+        "tolerations": [toleration.manifest() for toleration in verifier.tolerations],
         "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
     }
     return {key: value for key, value in pod.items() if value not in ([], {})}
-
-
-def _toleration(toleration: Toleration) -> Manifest:
-    written = toleration.model_dump(by_alias=True, exclude_none=True)
-    return {key: value for key, value in written.items() if value != ""}

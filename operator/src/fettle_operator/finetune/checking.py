@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from fettle_operator.finetune.retries import pausing
-from fettle_operator.jobs import Attempt, ending_of, is_live
+from fettle_operator.jobs import Attempt, is_live, last_words
 from fettle_operator.pods import termination_of
 from fettle_operator.reasons import Reason
 from fettle_operator.resources import Manifest
@@ -141,16 +141,8 @@ def _outcome(message: str) -> Outcome | None:
 
 
 def _lost(attempt: Attempt) -> Broken:
-    """Tell of a Job that ended while its container can no longer say why."""
-    status = attempt.pod.get("status", {}) if attempt.pod else {}
-    ending = ending_of(attempt.job) or {}
-    told = (
-        [status.get("reason"), status.get("message")]
-        if status
-        else [ending.get("reason"), ending.get("message")]
-    )
-    words = ": ".join(word for word in told if word) or "its pod is gone"
-    return Broken(Reason.RETRYING, f"the check's pod left no report ({words})", counts=False)
+    sentence = f"the check's pod left no report ({last_words(attempt)})"
+    return Broken(Reason.RETRYING, sentence, counts=False)
 
 
 def _conditions(pod: Manifest) -> list[Manifest]:

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from fettle_operator.api.scalars import quantity_value
+from fettle_operator.confinement import confined_container, confined_pod
 from fettle_operator.finetune.configuration import PROGRESS_PORT
 from fettle_operator.finetune.places import Places, Secrets
 from fettle_operator.resources import Manifest
-from fettle_operator.settings import Profile, Resources, Settings, Toleration
+from fettle_operator.settings import Profile, Resources, Settings
 
 __all__ = ["CONTAINER", "GPU", "Work", "gpus_of", "pod_spec"]
 
 CONTAINER = "trainer"
 FIRST = "fetch"
 GPU = "nvidia.com/gpu"
-_USER = 10001
 _HOST, _ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 _REPORT = "/dev/termination-log"
 _SCRATCH = "/tmp"  # noqa: S108 - a path in the container
@@ -73,19 +73,8 @@ def pod_spec(spec: Manifest, profile: Profile, settings: Settings, work: Work) -
     """Return the pod's spec; nothing of a user's reaches it but what is typed in the API."""
     scheduling = spec.get("scheduling") or {}
     pod: Manifest = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
+        **confined_pod(),
         "terminationGracePeriodSeconds": work.grace_s,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "fsGroup": _USER,
-            # A store with many files would otherwise have the owner of each changed before every start.
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
         "initContainers": [_first(profile, work)] if work.first else [],
         "containers": [_container(spec, profile, work)],
         "volumes": [
@@ -96,7 +85,7 @@ def pod_spec(spec: Manifest, profile: Profile, settings: Settings, work: Work) -
         ],
         "nodeSelector": {**(scheduling.get("nodeSelector") or {}), **profile.node_selector},
         "tolerations": [
-            *(_toleration(toleration) for toleration in profile.tolerations),
+            *(toleration.manifest() for toleration in profile.tolerations),
             *(scheduling.get("tolerations") or []),
         ],
         "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
@@ -158,11 +147,7 @@ def _step(
         "terminationMessagePath": _REPORT,
         "terminationMessagePolicy": "File",
         "resources": _CHECK.model_dump(),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": confined_container(),
         "volumeMounts": [
             *mounts,
             {"name": "scratch", "mountPath": _SCRATCH},
@@ -185,8 +170,3 @@ def _resources(spec: Manifest, profile: Profile, gpus: int) -> Manifest:
     if gpus:
         requests[GPU] = limits[GPU] = str(gpus)
     return {"requests": requests, "limits": limits}
-
-
-def _toleration(toleration: Toleration) -> Manifest:
-    written = toleration.model_dump(by_alias=True, exclude_none=True)
-    return {key: value for key, value in written.items() if value != ""}
