@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -91,6 +92,16 @@ def test_sigterm_lets_running_answers_end_and_takes_no_new_ones(started: Process
     assert [reason for reason in reasons if reason] == ["length"] * 8
     assert started.process.wait(DEADLINE_S) == 0
     assert {line["level"] for line in started.lines()} == {"info"}
+
+
+@pytest.fixture(autouse=True)
+def other_tests_log() -> Iterator[None]:
+    """Give the process's log back: `main` sends it to a stream that ends with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def test_wrong_settings_are_told_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
