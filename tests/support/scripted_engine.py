@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fettle_server.engine.types import (
@@ -35,6 +36,12 @@ def piece(text: str, finish: Finish | None = None, logprob: float | None = None)
         Token(ord(it), it, it.encode(), logprob, () if logprob is None else (other,)) for it in text
     )
     return Chunk(text, tokens, finish)
+
+
+def _told(chunk: Chunk) -> Chunk:
+    """Return a chunk whose every token has a log-probability, as an engine that is asked for them gives."""
+    told = (token if token.logprob is not None else token._replace(logprob=-0.5) for token in chunk.tokens)
+    return replace(chunk, tokens=tuple(told))
 
 
 def answer(text: str) -> list[Step]:
@@ -90,7 +97,7 @@ class ScriptedEngine:
                     case asyncio.Event():
                         await step.wait()
                     case Chunk():
-                        yield step
+                        yield step if sampling.logprobs is None else _told(step)
                     case _:
                         raise step
         finally:
