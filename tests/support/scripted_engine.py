@@ -6,6 +6,7 @@ A text is its characters: each is a token, and its number is the token's id.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -88,6 +89,10 @@ class ScriptedEngine:
         self, revision: str, prompt: Sequence[int], sampling: Sampling, *, priority: Priority = "user"
     ) -> AsyncGenerator[Chunk, None]:
         del priority
+        if max(prompt) > sys.maxunicode:
+            raise EngineError(
+                f"The prompt holds a token id that the model has not: they go to {sys.maxunicode}."
+            )
         self.asked.append((revision, "".join(map(chr, prompt)), sampling))
         steps = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         self.running += 1
