@@ -43,7 +43,7 @@ def stages() -> list[Stage]:
         Stage("models", ("make", "--no-print-directory", "models"), after=("integration",), show=True),
         Stage(
             "e2e",
-            (*PYTEST, "-m", "cluster", *without(*MODEL_STACK)),
+            (*PYTEST, "--durations=12", "-m", "cluster", *without(*MODEL_STACK)),
             after=("lint", "chart", "integration", "models", "images"),
             show=True,
         ),

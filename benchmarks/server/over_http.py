@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import time
+from asyncio.subprocess import DEVNULL
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -115,7 +116,7 @@ async def _running(contender: Contender, threads: int) -> AsyncIterator[aiohttp.
     port = free_port()
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(SOURCES)}
     process = await asyncio.create_subprocess_exec(
-        *contender.command, str(port), env=environment, stderr=asyncio.subprocess.DEVNULL
+        *contender.command, str(port), env=environment, stdout=DEVNULL, stderr=DEVNULL
     )
     try:
         timeout = aiohttp.ClientTimeout(600)
