@@ -5,6 +5,6 @@ Nothing outside this package imports an HTTP or Kubernetes client (see docs/adr/
 
 from fettle_operator.cluster.credentials import Credentials, load_credentials
 from fettle_operator.cluster.kube import KubeCluster
-from fettle_operator.cluster.port import FIELD_MANAGER, Cluster
+from fettle_operator.cluster.port import FIELD_MANAGER, PAGE, Cluster
 
-__all__ = ["FIELD_MANAGER", "Cluster", "Credentials", "KubeCluster", "load_credentials"]
+__all__ = ["FIELD_MANAGER", "PAGE", "Cluster", "Credentials", "KubeCluster", "load_credentials"]

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from fettle_operator.cluster.merge import merge_patch
-from fettle_operator.cluster.port import FIELD_MANAGER
+from fettle_operator.cluster.port import FIELD_MANAGER, PAGE
 from fettle_operator.cluster.transport import Transport
 from fettle_operator.errors import NotFound
 from fettle_operator.labels import selector
@@ -14,7 +14,6 @@ __all__ = ["KubeCluster"]
 _APPLY = "application/apply-patch+yaml"
 _JSON_PATCH = "application/json-patch+json"
 _MERGE_PATCH = "application/merge-patch+json"
-_CHUNK = 100
 
 
 class KubeCluster:
@@ -50,7 +49,7 @@ class KubeCluster:
         fields: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Manifest]:
         """Yield the objects that match, fetched in pages so that no reply grows without bound."""
-        parameters = {"limit": str(_CHUNK)}
+        parameters = {"limit": str(PAGE)}
         if labels:
             parameters["labelSelector"] = selector(labels)
         if fields:

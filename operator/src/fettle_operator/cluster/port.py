@@ -9,10 +9,12 @@ from typing import Protocol
 from fettle_operator.labels import MANAGER
 from fettle_operator.resources import ApiResource, Manifest, ObjectRef
 
-__all__ = ["FIELD_MANAGER", "Cluster"]
+__all__ = ["FIELD_MANAGER", "PAGE", "Cluster"]
 
 FIELD_MANAGER = MANAGER
 """The one name under which the operator writes."""
+PAGE = 100
+"""Objects in one reply of a list: a reply is parsed as a whole, and of 500 jobs that takes tens of megabytes."""
 
 
 class Cluster(Protocol):

@@ -16,7 +16,7 @@ import kopf
 from fettle_operator import health, metrics
 from fettle_operator.adapters.reconcile import AdapterController
 from fettle_operator.adapters.usage import USER_KINDS, UsageIndex
-from fettle_operator.cluster import Credentials, KubeCluster
+from fettle_operator.cluster import PAGE, Credentials, KubeCluster
 from fettle_operator.cluster.progress import HttpProgress
 from fettle_operator.cluster.transport import Transport
 from fettle_operator.engine.backoff import pause_after
@@ -153,7 +153,7 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True  # needs no permission on CRDs and namespaces
     settings.posting.enabled = False  # events are posted by the frame, on transitions
     settings.networking.request_timeout = 20
-    settings.watching.chunk_size = 100
+    settings.watching.chunk_size = PAGE
     settings.persistence.diffbase_storage = NoDiffBase()
     settings.persistence.progress_storage = NoProgress()
     for resource in CHILDREN:
