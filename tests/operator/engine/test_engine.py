@@ -195,6 +195,31 @@ async def test_a_child_that_ends_before_its_owners_first_pass_is_over_brings_ano
     await bench.controller.passed(2)
 
 
+async def test_the_children_of_an_object_that_is_made_again_wake_it_too(bench: Bench) -> None:
+    first = await bench.make()
+    bench.loops.wake(TUNED)
+    await bench.finished(1)
+    live = await bench.cluster.get(TUNED)
+    assert live is not None
+    await bench.cluster.delete(ADAPTERS, live)
+    again = (await bench.make())["metadata"]
+
+    async def child_ends(_: str) -> None:
+        bench.controller.act = _nothing
+        bench.loops.wake_uid(again["uid"])
+
+    bench.controller.act = child_ends
+    bench.loops.wake(TUNED, again["resourceVersion"], again["uid"])
+    await bench.finished(3)
+
+    # What is left of the first one has nothing to say any more.
+    bench.loops.wake_uid(first["metadata"]["uid"])
+    await bench.make("second")
+    bench.loops.wake(ObjectRef(ADAPTERS, "team", "second"))
+    await bench.finished(4)
+    assert bench.controller.passes == ["tuned", "tuned", "tuned", "second"]
+
+
 async def test_the_timer_alone_brings_the_next_pass() -> None:
     bench = Bench(resync_s=0.01)
     await bench.make()

@@ -38,7 +38,8 @@ class _Loop:
     task: asyncio.Task[None] | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     busy: bool = False
-    uid: str | None = None
+    uids: set[str] = field(default_factory=set)
+    """Of the object, and of the one that takes its place while the loop still runs."""
     is_new: bool = True
     """Whether no pass has looked at the object yet."""
     seen_version: str | None = None
@@ -82,8 +83,9 @@ class Loops:
             entry.task = asyncio.create_task(
                 self._look_after(ref, entry), name=f"loop of {ref}", context=contextvars.Context()
             )
-        if uid is not None and entry.uid is None:
-            self._know(ref, entry, uid)
+        if uid is not None:
+            entry.uids.add(uid)
+            self._by_uid[uid] = ref
         if resource_version is not None and resource_version == entry.seen_version:
             return
         if entry.news_since is None:
@@ -129,11 +131,12 @@ class Loops:
         while not self._stopping:
             entry.wake.clear()
             news_since, entry.news_since = entry.news_since, None
+            known = frozenset(entry.uids)
             outcome = await self._pass_in_turn(ref, entry)
             if outcome.gone and not entry.wake.is_set():
                 self._forget(ref, entry)
                 return
-            self._remember(ref, entry, outcome)
+            self._remember(ref, entry, outcome, known)
             if outcome.failed:
                 entry.news_since = news_since
                 await self._back_off(entry, outcome)
@@ -172,18 +175,21 @@ class Loops:
         finally:
             timer.cancel()
 
-    def _remember(self, ref: ObjectRef, entry: _Loop, outcome: Outcome) -> None:
+    def _remember(self, ref: ObjectRef, entry: _Loop, outcome: Outcome, known: frozenset[str]) -> None:
+        """Keep what the next pass needs; of the UIDs known before this one, only the one that it has met."""
         entry.failures = entry.failures + 1 if outcome.failed else 0
         entry.seen_version = outcome.resource_version
         entry.is_new = False
-        if outcome.uid is not None and outcome.uid != entry.uid:
-            self._by_uid.pop(entry.uid or "", None)
-            self._know(ref, entry, outcome.uid)
-
-    def _know(self, ref: ObjectRef, entry: _Loop, uid: str) -> None:
-        entry.uid = uid
-        self._by_uid[uid] = ref
+        if outcome.uid is not None:
+            self._forget_uids(entry, known - {outcome.uid})
+            entry.uids.add(outcome.uid)
+            self._by_uid[outcome.uid] = ref
 
     def _forget(self, ref: ObjectRef, entry: _Loop) -> None:
         self._loops.pop(ref, None)
-        self._by_uid.pop(entry.uid or "", None)
+        self._forget_uids(entry, frozenset(entry.uids))
+
+    def _forget_uids(self, entry: _Loop, uids: frozenset[str]) -> None:
+        entry.uids -= uids
+        for uid in uids:
+            self._by_uid.pop(uid, None)
