@@ -58,7 +58,9 @@ class Seen(NamedTuple):
 def main() -> None:
     """Print the table."""
     options = _options()
-    print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {options.threads} threads\n")
+    print(
+        f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {options.threads or 'their own choice of'} threads\n"
+    )
     print("| clients | server | tokens/s | median time to first token, ms |\n|---|---|---|---|", flush=True)
     with TemporaryDirectory() as name:
         for contender in _contenders(Path(name)):
@@ -112,9 +114,11 @@ async def _measure(contender: Contender, options: argparse.Namespace) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _running(contender: Contender, threads: int) -> AsyncIterator[aiohttp.ClientSession]:
+async def _running(contender: Contender, threads: int | None) -> AsyncIterator[aiohttp.ClientSession]:
     port = free_port()
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(SOURCES)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(SOURCES)}
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
     process = await asyncio.create_subprocess_exec(
         *contender.command, str(port), env=environment, stdout=DEVNULL, stderr=DEVNULL
     )
@@ -193,7 +197,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--requests", type=int, default=4, help="of each client")
     parser.add_argument("--new-tokens", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, help="for every server; without it each chooses for itself")
     return parser.parse_args()
 
 

@@ -27,8 +27,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
 
-from fettle_server.engine.adapter_files import AdapterFiles
 from fettle_server.engine.engine import Engine, EngineSettings
+from fettle_server.engine.lora_bank import LoraBank
 from fettle_server.engine.types import Sampling
 from server_engine import serve
 from server_releases import Release, release
@@ -81,7 +81,9 @@ async def load(work: Workload, ask: Callable[[int, int], Awaitable[Measured]]) -
 
 async def with_engine(work: Workload) -> tuple[float, float]:
     """Measure the engine as it is."""
-    engine = Engine(EngineSettings(work.base, work.releases[0].folder.parent))
+    engine = Engine(
+        EngineSettings(work.base, work.releases[0].folder.parent, threads=torch.get_num_threads())
+    )
     await engine.start()
     await serve(engine, *(found.spec(str(number)) for number, found in enumerate(work.releases)))
     for number in range(ADAPTERS):
@@ -105,7 +107,7 @@ async def with_engine(work: Workload) -> tuple[float, float]:
 
 async def with_lanes_apart(work: Workload) -> tuple[float, float]:
     """Measure the engine with one forward per adapter, as an engine that cannot mix them would have to."""
-    with patch.object(AdapterFiles, "mixes", property(lambda _: False)):
+    with patch.object(LoraBank, "mixes", lambda *_: False):
         return await with_engine(work)
 
 
@@ -174,7 +176,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--requests", type=int, default=4, help="of each client")
     parser.add_argument("--new-tokens", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, default=1, help="for so small a model one is best")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"\nload before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {options.threads} threads\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fettle_trainer.train.processors import available
+from fettle_trainer.processors import available
 
 MACHINE = len(os.sched_getaffinity(0))
 

@@ -26,6 +26,17 @@ class Releases:
                 "wide": {"r": 8, "lora_alpha": 8},
                 "dora": {"use_dora": True},
                 "head": {"modules_to_save": ["lm_head"]},
+                "last": {"target_modules": ["lm_head"]},
+                "patterned": {
+                    "r": 2,
+                    "lora_alpha": 3,
+                    "target_modules": ["q_proj", "down_proj"],
+                    "rank_pattern": {"down_proj": 4},
+                    "alpha_pattern": {"layers.1.mlp.down_proj": 24},
+                },
+                "rooted": {"r": 3, "use_rslora": True},
+                "embedded": {"target_modules": ["embed_tokens", "q_proj"]},
+                "biased": {"lora_bias": True},
             }
             self._made[name] = release(
                 self.base, self.root, name, seed=list(options).index(name), **options[name]

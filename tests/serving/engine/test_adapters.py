@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fettle_server.engine.engine import Engine
-from fettle_server.engine.lora_parts import put_in
+from fettle_server.engine.stacked_lora import StackedLora
 from fettle_server.engine.types import AdapterSpec, AdapterState, RevisionNotReadyError, UnknownRevisionError
 from fettle_trainer.adapter.model_folder import folder_digest
 from server_engine import greedy, running, say, serve, until
@@ -70,12 +70,14 @@ async def test_adapters_come_and_go_while_others_answer(releases: Releases) -> N
         # The same list again changes nothing; an empty one gives all memory back.
         again = await engine.apply([found["wide"].spec("wide-1"), found["dora"].spec("dora-1")])
         assert {state.state for state in again} == {"Ready"}
-        weights = weakref.ref(next(value for name, value in model.named_parameters() if "lora_B" in name))
+        by_peft = weakref.ref(next(value for name, value in model.named_parameters() if "lora_B" in name))
+        stacked = weakref.ref(next(iter(engine._adapters._model.bank._stacked._stacks.values())))
         await engine.apply([])
         await until(lambda: not engine.adapters())
         await until(lambda: [name for name, _ in model.named_parameters()] == before)
         gc.collect()
-        assert weights() is None
+        assert by_peft() is None
+        assert stacked() is None
         await serve(engine, found["plain"].spec("plain-2"))
         assert await say(engine, "plain-2", PROMPT, greedy(200)) == expected
 
@@ -85,16 +87,17 @@ async def test_a_step_is_taken_between_any_two_modules_of_an_adapter_that_comes(
 ) -> None:
     monkeypatch.setattr("fettle_server.engine.step_loop._MOMENT_S", 0)
     found, seen = releases("qwen3"), []
+    add = StackedLora.add
 
     def watched(*given: Any) -> Iterator[None]:
-        for part in put_in(*given):
+        for part in add(*given):
             seen.append(engine._parts[0].tokens)  # type: ignore[index]
             yield part
 
     async with running(found.base, found.root) as engine:
         await serve(engine, found["plain"].spec("plain-1"))
         expected = await say(engine, "plain-1", PROMPT, greedy(200))
-        monkeypatch.setattr("fettle_server.engine.lora_bank.put_in", watched)
+        monkeypatch.setattr(StackedLora, "add", watched)
         long = engine.generate("plain-1", PROMPT, greedy(200))
         tokens = list((await anext(long)).tokens)
         await engine.apply([found["plain"].spec("plain-1"), found["wide"].spec("wide-1")])

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from fettle_server.engine.engine import Engine
 from fettle_server.engine.types import Sampling
-from server_engine import greedy, running, say, serve
+from server_engine import greedy, running, say, serve, until
 from tiny_models import FAMILIES
 
 KINDS = ("plain", "wide", "dora", "head")
@@ -77,6 +77,26 @@ async def test_each_row_answers_as_it_does_alone(family: str, releases: Callable
     for name, said in zip(revisions, third, strict=True):
         assert said.ids == expected[name], name
     assert len({tuple(answer) for answer in expected.values()}) == len(revisions)
+
+
+async def test_an_adapter_in_the_place_of_another_one_answers_as_it_does_alone(
+    releases: Callable[[str], Any],
+) -> None:
+    found, prompt = releases("llama"), prompts()["wide"]
+    # The first changes fewer layers than what was in its place, some of them at ranks and scales of their own.
+    later = ["head", "last", "patterned", "rooted", "embedded", "biased"]
+    async with running(found.base, found.root) as engine:
+        await serve(engine, found["plain"].spec("plain"), found["last"].spec("last"))
+        await say(engine, "plain", prompt, greedy(2))
+        await serve(engine, found["last"].spec("last"))
+        await until(lambda: len(engine.adapters()) == 1)
+        # PEFT makes the one called head out of a copy of the layer that the last one goes through.
+        await say(engine, "last", prompt, greedy(2))
+        await serve(engine, *(found[kind].spec(kind) for kind in later))
+        together = await asyncio.gather(*(say(engine, kind, prompt, greedy(40)) for kind in ("base", *later)))
+        expected = [until_stop(alone(found.base, found[kind].folder, prompt, 40), engine) for kind in later]
+    assert [said.ids for said in together[1:]] == expected
+    assert len({tuple(said.ids) for said in together}) == len(together)
 
 
 async def test_a_seed_gives_the_same_answer_alone_and_in_any_batch(releases: Callable[[str], Any]) -> None:

@@ -56,11 +56,6 @@ class AdapterFiles:
     tensors: Mapping[str, torch.Tensor]
     text: TextSide
 
-    @property
-    def mixes(self) -> bool:
-        """Whether its rows can share a forward with those of others: PEFT mixes plain low-rank weights only."""
-        return not (self.config.use_dora or self.config.modules_to_save)
-
 
 @dataclass(frozen=True)
 class AdapterReader:

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fettle_server.engine.lora_parts import WeightsDoNotFitError
 from fettle_server.engine.refusal import Reason, RefusedAdapterError
 from fettle_server.engine.request import Voice
+from fettle_server.engine.stacked_lora import WeightsDoNotFitError
 from fettle_server.engine.types import (
     AdapterSpec,
     AdapterState,
@@ -231,7 +231,7 @@ class Adapters:
                 "With this adapter the model gives no numbers. Train it again, or at higher precision.",
             )
         with self._waiting.lock:
-            lane = MIXED_LANE if files.mixes else entry.name
+            lane = MIXED_LANE if self._model.bank.mixes(entry.name) else entry.name
             entry.voice = Voice(entry.spec.revision, entry.name, lane, files.text)
             entry.is_being_read = False
             entry.state = "Ready" if entry.is_wanted else "Draining"

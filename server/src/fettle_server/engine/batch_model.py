@@ -32,6 +32,11 @@ class BatchModel:
         self.bank = LoraBank(base.model)
         self._base = base
 
+    @property
+    def device(self) -> Any:
+        """Where the model computes."""
+        return self._base.device
+
     def new_cache(self) -> RowCache:
         """Return an empty cache for this model."""
         return RowCache(self._base.layers)

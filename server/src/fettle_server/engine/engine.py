@@ -12,6 +12,7 @@ from fettle_server.engine.adapter_files import AdapterReader
 from fettle_server.engine.adapters import MIXED_LANE, Adapters
 from fettle_server.engine.base_model import load_base_model
 from fettle_server.engine.batch_model import BatchModel
+from fettle_server.engine.cpu_threads import tune_threads
 from fettle_server.engine.memory import cache_tokens, context_tokens
 from fettle_server.engine.proof import prove_rows
 from fettle_server.engine.request import Answer, Channel, Request, Voice
@@ -144,10 +145,12 @@ class Engine:
         self._cells = cache_tokens(settings, base)
         self.max_context = context_tokens(settings, base, self._cells)
         model = BatchModel(base)
+        if settings.threads is None:
+            tune_threads(model)
         prove_rows(model, text.encode("The quick brown fox jumps over the lazy dog."), self.max_context)
         _LOG.info(
-            "Serving %s (%s): %d tokens of context, %d in the cache.",
-            settings.base, base.digest, self.max_context, self._cells,
+            "Serving %s (%s): %d tokens of context, %d in the cache, %d threads.",
+            settings.base, base.digest, self.max_context, self._cells, torch.get_num_threads(),
         )  # fmt: skip
         bounds = Bounds(settings.max_running, self._cells, settings.prefill_tokens)
         steps = StepLoop(model, self._waiting, bounds)

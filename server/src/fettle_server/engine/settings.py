@@ -33,7 +33,7 @@ class EngineSettings:
     """`auto` computes in what the weights are saved in."""
     device: Device = "auto"
     threads: int | None = None
-    """CPU threads of one forward; None leaves it to torch."""
+    """CPU threads of one forward; None takes as many as are worth it, of those there are."""
     cache_tokens: int | None = None
     """Tokens that the cache may hold for all requests together; None derives it from the memory that is free."""
     prefill_tokens: int = 512

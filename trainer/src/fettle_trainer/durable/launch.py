@@ -22,7 +22,7 @@ from fettle_trainer.durable.kernel_kills import memory_kills
 from fettle_trainer.durable.signals import heard_by
 from fettle_trainer.durable.verdict import REPORTS_VARIABLE, Verdict, judge, read_reports
 from fettle_trainer.errors import IncompleteError, WrongInputError
-from fettle_trainer.train.processors import available
+from fettle_trainer.processors import available
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

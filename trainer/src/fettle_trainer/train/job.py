@@ -13,6 +13,7 @@ from fettle_trainer.environment import seal_environment
 from fettle_trainer.evaluate.metrics import check_metrics
 from fettle_trainer.export.base_digest import model_digest, require_base, require_same_base
 from fettle_trainer.export.flow import check_exports
+from fettle_trainer.processors import settle_threads
 from fettle_trainer.text.packing import best_fit
 from fettle_trainer.text.prepared import prepare
 from fettle_trainer.text.receipt import write_receipt
@@ -25,7 +26,6 @@ from fettle_trainer.train.folders import run_folders
 from fettle_trainer.train.hardware import local_hardware
 from fettle_trainer.train.model import has_varlen_attention, model_shape
 from fettle_trainer.train.plugins import chosen_loss, class_weight_of
-from fettle_trainer.train.processors import settle_threads
 from fettle_trainer.train.settings import RowFacts, adapter_rank, packs_rows, resolve, with_micro_batch
 
 if TYPE_CHECKING:
