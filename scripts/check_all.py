@@ -39,12 +39,17 @@ def stages() -> list[Stage]:
             after=("unit", "apiserver-binaries"),
             show=True,
         ),
-        # Models keep both cores busy, and the integration tests have deadlines.
-        Stage("models", ("make", "--no-print-directory", "models"), after=("integration",), show=True),
+        # Models keep both cores busy, and the integration tests have deadlines. The end-to-end tests mostly wait.
+        Stage(
+            "models",
+            ("nice", "-n", "19", "make", "--no-print-directory", "models"),
+            after=("integration",),
+            show=True,
+        ),
         Stage(
             "e2e",
             (*PYTEST, "--durations=12", "-m", "cluster", *without(*MODEL_STACK)),
-            after=("lint", "chart", "integration", "models", "images"),
+            after=("lint", "chart", "integration", "images"),
             show=True,
         ),
     ]
