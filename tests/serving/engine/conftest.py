@@ -34,6 +34,7 @@ class Releases:
                     "rank_pattern": {"down_proj": 4},
                     "alpha_pattern": {"layers.1.mlp.down_proj": 24},
                 },
+                "strong": {"r": 2, "target_modules": ["q_proj"], "use_dora": True},
                 "rooted": {"r": 3, "use_rslora": True},
                 "embedded": {"target_modules": ["embed_tokens", "q_proj"]},
                 "biased": {"lora_bias": True},

@@ -55,7 +55,7 @@ async def test_adapters_come_and_go_while_others_answer(releases: Releases) -> N
         tokens = list((await anext(long)).tokens)
 
         # Another one comes, and this one is wanted no more; what it has taken on it finishes.
-        first = await engine.apply([found["wide"].spec("wide-1"), found["dora"].spec("dora-1")])
+        first = await engine.apply([found["wide"].spec("wide-1"), found["head"].spec("head-1")])
         assert {state.revision: state.state for state in first}["plain-1"] == "Draining"
         with pytest.raises((RevisionNotReadyError, UnknownRevisionError), match="plain-1"):
             engine.generate("plain-1", PROMPT, greedy())
@@ -63,12 +63,12 @@ async def test_adapters_come_and_go_while_others_answer(releases: Releases) -> N
             tokens += chunk.tokens
         assert [token.id for token in tokens] == expected.ids
         await until(lambda: engine.ready and "plain-1" not in states(engine))
-        assert states(engine) == {"wide-1": "Ready", "dora-1": "Ready"}
+        assert states(engine) == {"wide-1": "Ready", "head-1": "Ready"}
         with pytest.raises(UnknownRevisionError):
             engine.generate("plain-1", PROMPT, greedy())
 
         # The same list again changes nothing; an empty one gives all memory back.
-        again = await engine.apply([found["wide"].spec("wide-1"), found["dora"].spec("dora-1")])
+        again = await engine.apply([found["wide"].spec("wide-1"), found["head"].spec("head-1")])
         assert {state.state for state in again} == {"Ready"}
         by_peft = weakref.ref(next(value for name, value in model.named_parameters() if "lora_B" in name))
         stacked = weakref.ref(next(iter(engine._adapters._model.bank._stacked._stacks.values())))

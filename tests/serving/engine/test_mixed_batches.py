@@ -83,11 +83,11 @@ async def test_an_adapter_in_the_place_of_another_one_answers_as_it_does_alone(
     releases: Callable[[str], Any],
 ) -> None:
     found, prompt = releases("llama"), prompts()["wide"]
-    # The first changes fewer layers than what was in its place, some of them at ranks and scales of their own.
-    later = ["head", "last", "patterned", "rooted", "embedded", "biased"]
+    # Some change fewer layers than what was in their place, some at ranks, scales and gains of their own.
+    later = ["head", "last", "patterned", "strong", "rooted", "embedded", "biased"]
     async with running(found.base, found.root) as engine:
-        await serve(engine, found["plain"].spec("plain"), found["last"].spec("last"))
-        await say(engine, "plain", prompt, greedy(2))
+        await serve(engine, found["dora"].spec("dora"), found["last"].spec("last"))
+        await say(engine, "dora", prompt, greedy(2))
         await serve(engine, found["last"].spec("last"))
         await until(lambda: len(engine.adapters()) == 1)
         # PEFT makes the one called head out of a copy of the layer that the last one goes through.

@@ -1,7 +1,7 @@
 """The adapters in the model, and which of them each row of a batch goes through.
 
-Low-rank weights of linear layers, nearly all there is, share a batch (`stacked_lora`); what is more than that is left
-to PEFT (`peft_lora`), which answers for one adapter at a time.
+Low-rank weights of linear layers, with DoRA or without, share a batch (`stacked_lora`); what is more than that is
+left to PEFT (`peft_lora`), which answers for one adapter at a time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Adapters that are more than products of linear layers, as PEFT serves them: one of them at a time.
 
-Magnitudes of DoRA, layers of the model that are saved whole, adapters of embeddings: what PEFT trains, PEFT computes.
+Layers of the model that are saved whole, adapters of embeddings, biases of low-rank weights: what PEFT trains, PEFT computes.
 """
 
 from __future__ import annotations
