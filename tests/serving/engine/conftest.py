@@ -27,6 +27,7 @@ class Releases:
                 "dora": {"use_dora": True},
                 "head": {"modules_to_save": ["lm_head"]},
                 "last": {"target_modules": ["lm_head"]},
+                "end": {"r": 2, "lora_alpha": 32, "target_modules": ["lm_head"]},
                 "patterned": {
                     "r": 2,
                     "lora_alpha": 3,
@@ -34,7 +35,12 @@ class Releases:
                     "rank_pattern": {"down_proj": 4},
                     "alpha_pattern": {"layers.1.mlp.down_proj": 24},
                 },
-                "strong": {"r": 2, "target_modules": ["q_proj"], "use_dora": True},
+                "strong": {
+                    "r": 2,
+                    "lora_alpha": 32,
+                    "target_modules": ["v_proj", "up_proj"],
+                    "use_dora": True,
+                },
                 "rooted": {"r": 3, "use_rslora": True},
                 "embedded": {"target_modules": ["embed_tokens", "q_proj"]},
                 "biased": {"lora_bias": True},

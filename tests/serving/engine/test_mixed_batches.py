@@ -84,7 +84,7 @@ async def test_an_adapter_in_the_place_of_another_one_answers_as_it_does_alone(
 ) -> None:
     found, prompt = releases("llama"), prompts()["wide"]
     # Some change fewer layers than what was in their place, some at ranks, scales and gains of their own.
-    later = ["head", "last", "patterned", "strong", "rooted", "embedded", "biased"]
+    later = ["head", "last", "end", "patterned", "strong", "rooted", "embedded", "biased"]
     async with running(found.base, found.root) as engine:
         await serve(engine, found["dora"].spec("dora"), found["last"].spec("last"))
         await say(engine, "dora", prompt, greedy(2))

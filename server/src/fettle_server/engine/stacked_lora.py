@@ -52,8 +52,9 @@ def _linear(causal: Any, path: str) -> Linear | None:
         module = causal.get_submodule(path)
     except AttributeError:
         return None
-    # PEFT may have wrapped the layer, for an adapter of another kind; it calls what it wrapped.
-    module = getattr(module, "base_layer", module)
+    # PEFT may have wrapped the layer, for an adapter of another kind; the wrapper calls what it has wrapped.
+    for wrapped in ("base_layer", "original_module"):
+        module = getattr(module, wrapped, module)
     return module if isinstance(module, torch.nn.Linear) else None
 
 
