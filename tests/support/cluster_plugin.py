@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devcluster import build, paths
+from devcluster import build, paths, processes
 from devcluster import cluster as devcluster
 from devcluster.plan import Plan
 
@@ -73,7 +73,8 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     shared = tmp_path_factory.getbasetemp().parent if is_worker else tmp_path_factory.getbasetemp()
     with (shared / "cluster.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        was_there = paths.state_root().exists()
+        # The build of the images has started the registry by now, which is no cluster yet.
+        was_there = "kube-apiserver" in processes.running(paths.state_root())
         found = bring_up(paths.DEFAULT_INSTANCE)
         if not was_there:
             # Workers are children of the process that runs the whole session, and only that one knows the end.
