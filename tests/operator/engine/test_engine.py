@@ -93,6 +93,12 @@ class Bench:
             ADAPTERS, {"metadata": {"namespace": "team", "name": name}, "spec": {}}
         )
 
+    async def remove(self) -> None:
+        """Delete the object, as somebody else does."""
+        live = await self.cluster.get(TUNED)
+        assert live is not None
+        await self.cluster.delete(ADAPTERS, live)
+
     async def finished(self, passes: int) -> None:
         """Wait until so many passes are over, their writes included."""
         await until(lambda: self._passes_over() >= passes)
@@ -199,9 +205,7 @@ async def test_the_children_of_an_object_that_is_made_again_wake_it_too(bench: B
     first = await bench.make()
     bench.loops.wake(TUNED)
     await bench.finished(1)
-    live = await bench.cluster.get(TUNED)
-    assert live is not None
-    await bench.cluster.delete(ADAPTERS, live)
+    await bench.remove()
     again = (await bench.make())["metadata"]
 
     async def child_ends(_: str) -> None:
@@ -232,9 +236,7 @@ async def test_a_loop_ends_with_its_object(bench: Bench) -> None:
     made = await bench.make()
     bench.loops.wake(TUNED)
     await bench.finished(1)
-    live = await bench.cluster.get(TUNED)
-    assert live is not None
-    await bench.cluster.delete(ADAPTERS, live)
+    await bench.remove()
 
     bench.loops.wake_uid(made["metadata"]["uid"])
 

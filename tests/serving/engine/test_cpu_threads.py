@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from fettle_server.engine import cpu_threads
 from fettle_server.engine.cpu_threads import worthwhile
 from fettle_server.engine.engine import Engine, EngineSettings
+from fettle_trainer.processors import available
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ async def test_the_steps_get_what_is_worthwhile_of_what_the_container_may_use(
     releases: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slower_with_less(most: int, seconds_with: Callable[[int], float]) -> int:
-        assert most == len(os.sched_getaffinity(0))
+        assert most == available()
         assert seconds_with(1) > 0
         return 1
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    torch.set_num_threads(len(os.sched_getaffinity(0)) + 3)
+    torch.set_num_threads(available() + 3)
     monkeypatch.setattr(cpu_threads, "worthwhile", slower_with_less)
     base = releases("llama").base
     engine = Engine(EngineSettings(base, base))

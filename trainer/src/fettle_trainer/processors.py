@@ -17,6 +17,11 @@ def available(cgroup: Path = _CGROUP) -> int:
     return allowed if share is None else max(1, min(allowed, math.ceil(share)))
 
 
+def threads_are_given() -> bool:
+    """Say whether the user has said how many threads there are to be."""
+    return "OMP_NUM_THREADS" in os.environ
+
+
 def settle_threads() -> None:
     """Give torch so many threads, unless the user has said how many.
 
@@ -25,7 +30,7 @@ def settle_threads() -> None:
     """
     import torch  # noqa: PLC0415 - `available` is asked where torch is kept out, too
 
-    if "OMP_NUM_THREADS" not in os.environ:
+    if not threads_are_given():
         torch.set_num_threads(min(torch.get_num_threads(), available()))
 
 

@@ -84,8 +84,7 @@ class Loops:
                 self._look_after(ref, entry), name=f"loop of {ref}", context=contextvars.Context()
             )
         if uid is not None:
-            entry.uids.add(uid)
-            self._by_uid[uid] = ref
+            self._know(ref, entry, uid)
         if resource_version is not None and resource_version == entry.seen_version:
             return
         if entry.news_since is None:
@@ -182,8 +181,11 @@ class Loops:
         entry.is_new = False
         if outcome.uid is not None:
             self._forget_uids(entry, known - {outcome.uid})
-            entry.uids.add(outcome.uid)
-            self._by_uid[outcome.uid] = ref
+            self._know(ref, entry, outcome.uid)
+
+    def _know(self, ref: ObjectRef, entry: _Loop, uid: str) -> None:
+        entry.uids.add(uid)
+        self._by_uid[uid] = ref
 
     def _forget(self, ref: ObjectRef, entry: _Loop) -> None:
         self._loops.pop(ref, None)

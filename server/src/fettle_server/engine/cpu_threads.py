@@ -7,14 +7,13 @@ none. So where a step is short, threads are taken only if they are worth it.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Final
 
 import torch
 
 from fettle_server.engine.batch_model import NewTokens
-from fettle_trainer.processors import settle_threads
+from fettle_trainer.processors import settle_threads, threads_are_given
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +31,7 @@ _TURNS: Final = 5
 def tune_threads(model: BatchModel) -> None:
     """Give torch the threads that are worth it, of those that the container has processors for."""
     settle_threads()
-    if model.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+    if model.device.type == "cpu" and not threads_are_given():
         torch.set_num_threads(worthwhile(torch.get_num_threads(), _stopwatch(model)))
 
 
