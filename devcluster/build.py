@@ -1,4 +1,8 @@
-"""Building the Go programs that are missing from the cache: once, whoever asks, and all or nothing."""
+"""Building the Go programs that are missing from the cache: once, whoever asks, and all or nothing.
+
+One `go build` runs at a time. It keeps all processors busy by itself, and two side by side would compile twice what
+both need, because the compiler's cache gives only what is finished.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ def ensure(wanted: Sequence[str]) -> dict[str, Path]:
     for module, members in binaries.group_by_module(wanted):
         if not all(binaries.path(name).exists() for name in members):
             _build(module, members)
-    if all(binaries.path(name).exists() for name in binaries.names()):
+    if _compile_cache().exists() and all(binaries.path(name).exists() for name in binaries.names()):
         _forget_compilation()
     return {name: binaries.path(name) for name in wanted}
 
@@ -45,13 +49,14 @@ def _compile_cache() -> Path:
 
 def _forget_compilation() -> None:
     """Remove what the compiler kept between builds: six gigabytes that nothing needs before the next new version."""
-    shutil.rmtree(_compile_cache(), ignore_errors=True)
+    with _alone("the last program"):
+        shutil.rmtree(_compile_cache(), ignore_errors=True)
 
 
 def _build(module: GoModule, members: Sequence[str]) -> None:
     folder = binaries.folder_of(module)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / ".lock", module.name):
+    with _alone(module.name):
         # Asked again under the lock: another caller may have built them while this one waited.
         missing = [name for name in members if not (folder / name).exists()]
         if not missing:
@@ -168,11 +173,17 @@ def _check_go() -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, name: str) -> Iterator[None]:
-    with path.open("w") as handle:
+def _alone(builds: str) -> Iterator[None]:
+    folder = cache_root() / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as lock:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say(f"waiting for another process that is building {name}")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock.seek(0)
+            _say(f"waiting for another process that is building {lock.read()}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(builds)
+        lock.flush()
         yield

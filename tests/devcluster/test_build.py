@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,15 @@ GO = """#!/bin/sh
 echo "$@" >> "$GO_CALLS"
 if [ "$1" = version ]; then echo "go version go$GO_VERSION linux/amd64"; exit 0; fi
 mkdir -p "$GOCACHE"
+mkdir "$GO_CALLS.running" || { echo "another build is running" >&2; exit 1; }
+sleep 0.05
 while [ "$1" != -o ]; do shift; done
 target=$2; shift 2
 case "$target" in
   */) for package in "$@"; do echo built > "$target${package##*/}"; done;;
   *) echo built > "$target";;
 esac
+rmdir "$GO_CALLS.running"
 if [ -n "$GO_FAILS" ]; then echo "main.go:1:1: syntax error" >&2; exit 1; fi
 """
 
@@ -56,13 +59,11 @@ def test_what_is_in_the_cache_is_not_built_again(calls: Path) -> None:
     assert len(builds(calls)) == 1
 
 
-def test_callers_at_the_same_time_build_once(calls: Path) -> None:
-    callers = [threading.Thread(target=build.ensure, args=(["etcd"],)) for _ in range(4)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert len(builds(calls)) == 1
+def test_callers_at_the_same_time_build_once_and_one_after_the_other(calls: Path) -> None:
+    with ThreadPoolExecutor() as callers:
+        made = list(callers.map(build.ensure, [["etcd"], ["kind"]] * 2))
+    assert [path.read_text() for paths in made for path in paths.values()] == ["built\n"] * 4
+    assert len(builds(calls)) == 2
 
 
 def test_a_build_that_fails_leaves_no_program_and_says_why(
