@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from devcluster import binaries
 from devcluster.errors import DevclusterError
@@ -177,13 +177,22 @@ def _alone(builds: str) -> Iterator[None]:
     folder = cache_root() / "bin"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            _say(f"waiting for another process that is building {lock.read()}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        # Who waits keeps the next turn, or else a process with one build after the other would let nobody in.
+        with (folder / ".next").open("w") as turn:
+            if not (_locked(turn) and _locked(lock)):
+                lock.seek(0)
+                _say(f"waiting for another process that is building {lock.read()}")
+                fcntl.flock(turn, fcntl.LOCK_EX)
+                fcntl.flock(lock, fcntl.LOCK_EX)
         lock.truncate(0)
         lock.write(builds)
         lock.flush()
         yield
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from devcluster import binaries, build
 from devcluster.errors import DevclusterError
+from devcluster.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Stands in for Go: says its version, and makes what `-o` names (a folder gets one file for each package).
 GO = """#!/bin/sh
@@ -18,6 +23,7 @@ if [ "$1" = version ]; then echo "go version go$GO_VERSION linux/amd64"; exit 0;
 mkdir -p "$GOCACHE"
 mkdir "$GO_CALLS.running" || { echo "another build is running" >&2; exit 1; }
 sleep 0.05
+while [ -e "$GO_CALLS.held" ]; do sleep 0.01; done
 while [ "$1" != -o ]; do shift; done
 target=$2; shift 2
 case "$target" in
@@ -43,6 +49,10 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "calls"
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    wait_until(condition, timeout_s=30, every_s=0.01, otherwise=lambda: "it did not happen")
+
+
 def builds(calls: Path) -> list[str]:
     return [line for line in calls.read_text().splitlines() if line.startswith("build")]
 
@@ -64,6 +74,22 @@ def test_callers_at_the_same_time_build_once_and_one_after_the_other(calls: Path
         made = list(callers.map(build.ensure, [["etcd"], ["kind"]] * 2))
     assert [path.read_text() for paths in made for path in paths.values()] == ["built\n"] * 4
     assert len(builds(calls)) == 2
+
+
+def test_who_waits_comes_before_the_next_build_of_who_builds(
+    calls: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = calls.with_name("calls.held")
+    held.touch()
+    with ThreadPoolExecutor() as callers:
+        first = callers.submit(build.ensure, ["etcd", "kind"])
+        wait_for(lambda: calls.exists() and bool(builds(calls)))
+        second = callers.submit(build.ensure, ["registry"])
+        wait_for(lambda: "waiting for another process that is building etcd" in capsys.readouterr().err)
+        held.unlink()
+        first.result()
+        second.result()
+    assert [line.rsplit("/", 1)[-1] for line in builds(calls)] == ["v3", "registry .", "kind"]
 
 
 def test_a_build_that_fails_leaves_no_program_and_says_why(
