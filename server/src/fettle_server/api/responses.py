@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import to_json
 
 from fettle_server.api.generation import unless_gone
 from fettle_server.api.refusals import refused
@@ -12,7 +14,7 @@ from fettle_server.api.reply import Answer
 from fettle_server.layer.asgi import ClientGone, answer, error_document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from fettle_server.api.generation import Answers, Piece
     from fettle_server.api.reply import StreamedReply, WholeReply
@@ -31,7 +33,7 @@ _CLOSING: Final = frozenset({408, 413})
 
 def json_response(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> App:
     """Return a JSON document as an answer."""
-    body = _json(document)
+    body = to_json(document)
     more = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
 
     async def respond(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -93,32 +95,23 @@ class EventStream:
             return
 
     async def _send(self, path: str, send: Send) -> None:
-        async with self._answers:
-            piece = await self._next()
-            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        line = _Line(send, self._headers)
+        async with self._answers, _kept_alive(line):
             try:
-                while True:
-                    await send({"type": "http.response.body", "body": self._events(piece), "more_body": True})
-                    if self._answers.complete:
-                        break
-                    piece = await self._next()
-            except Exception as error:  # noqa: BLE001 - the status is sent, so the stream has to tell
+                while not self._answers.complete:
+                    piece = await self._answers.next()
+                    await line.say(self._events(piece))
+            except Exception as error:
+                if not line.has_begun:
+                    raise
+                # The status is sent, so the stream has to tell.
                 self._answers.facts.failed = True
                 last = _event(error_document(refused(error, path)))
             else:
                 last = self._last()
-        await send({"type": "http.response.body", "body": last, "more_body": False})
+        await line.end(last)
 
-    async def _next(self) -> Piece | None:
-        try:
-            async with asyncio.timeout(HEARTBEAT_S):
-                return await self._answers.next()
-        except TimeoutError:
-            return None
-
-    def _events(self, piece: Piece | None) -> bytes:
-        if piece is None:
-            return _ALIVE
+    def _events(self, piece: Piece) -> bytes:
         return b"".join(_event(document) for document in self._reply.pieces(piece.index, piece.chunk))
 
     def _last(self) -> bytes:
@@ -127,9 +120,54 @@ class EventStream:
         return _DONE if ending is None else _event(ending) + _DONE
 
 
+class _Line:
+    """What is sent on one connection; it begins with the first thing said."""
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self.has_begun = False
+        self.said_at = _now()
+        """When something was said last."""
+        self._send = send
+        self._headers = headers
+        # A heartbeat may be due while an event is held up by a slow reader.
+        self._turn = asyncio.Lock()
+
+    async def say(self, body: bytes) -> None:
+        """Send something that more will follow."""
+        async with self._turn:
+            self.said_at = _now()
+            if not self.has_begun:
+                self.has_begun = True
+                await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def end(self, body: bytes) -> None:
+        """Send the last thing."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+@contextlib.asynccontextmanager
+async def _kept_alive(line: _Line) -> AsyncIterator[None]:
+    beating = asyncio.create_task(_beat(line))
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+
+
+async def _beat(line: _Line) -> None:
+    while True:
+        rest_s = line.said_at + HEARTBEAT_S - _now()
+        if rest_s > 0:
+            await asyncio.sleep(rest_s)
+        else:
+            await line.say(_ALIVE)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 def _event(document: dict[str, Any]) -> bytes:
-    return b"data: " + _json(document) + b"\n\n"
-
-
-def _json(document: Any) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return b"data: " + to_json(document) + b"\n\n"

@@ -8,7 +8,6 @@ import torch
 
 from fettle_server.engine.cache import RowCache, Window
 from fettle_server.engine.lora_bank import LoraBank
-from fettle_server.engine.masks import positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,19 +42,18 @@ class BatchModel:
 
     def logits(self, cache: RowCache, first: int, rows: Sequence[NewTokens]) -> torch.Tensor:
         """Return what each row's next token may be; the rows lie in the cache from slot `first` on."""
-        window = Window(first, [row.start for row in rows], [len(row.tokens) for row in rows])
+        device = self._base.device
+        window = Window(first, [row.start for row in rows], [len(row.tokens) for row in rows], device)
         cache.window = window
         self.bank.select([row.adapter for row in rows])
-        device = self._base.device
-        last = torch.tensor(window.counts, device=device)[:, None] - 1
         with torch.no_grad():
             found = self._base.model(
-                input_ids=_padded(rows, max(window.counts)).to(device),
-                attention_mask=self._base.attention.masks(window, device, self._base.model.dtype),
-                position_ids=positions(window, device),
+                input_ids=_padded(rows, window.new).to(device),
+                attention_mask=self._base.attention.masks(window, self._base.model.dtype),
+                position_ids=window.places,
                 past_key_values=cache,
                 use_cache=True,
-                logits_to_keep=last,
+                logits_to_keep=window.last,
             )
         logits: torch.Tensor = found.logits[:, 0]
         return logits

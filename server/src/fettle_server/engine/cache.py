@@ -6,7 +6,6 @@ where they were written: joining and leaving touch one slot, and masks say how f
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -19,27 +18,35 @@ _STEP: Final = 64
 """Slots grow by whole steps of so many tokens, and by a half at least: growing copies."""
 
 
-@dataclass(slots=True)
 class Window:
-    """Which slots the next forward writes to, and where."""
+    """Which slots the next forward writes to, and where; every layer asks, so all is computed once."""
 
-    first: int = 0
-    starts: list[int] = field(default_factory=list)
-    """How many tokens each row has already."""
-    counts: list[int] = field(default_factory=list)
-    """How many are new; a row with fewer than others is padded on the right, and its padding is not kept."""
-
-    @property
-    def width(self) -> int:
+    def __init__(
+        self, first: int, starts: Sequence[int], counts: Sequence[int], device: torch.device
+    ) -> None:
+        self.slots = slice(first, first + len(starts))
+        self.starts = starts
+        """How many tokens each row has already."""
+        self.counts = counts
+        """How many are new; a row with fewer than others is padded on the right, and its padding is not kept."""
+        self.new = max(counts)
+        """How many the row with most of them has."""
+        self.width = max(start + count for start, count in zip(starts, counts, strict=True))
         """How far the longest row reaches afterwards."""
-        return max(start + count for start, count in zip(self.starts, self.counts, strict=True))
+        self.rows = torch.arange(len(starts), device=device)
+        begun, made = torch.tensor([starts, counts], device=device)[:, :, None]
+        self.last = made - 1
+        """The number of each row's last new token [row, 1]."""
+        self.places = begun + torch.arange(self.new, device=device).minimum(self.last)
+        """The place of each new token in its row; padding stands where the row's last token stands."""
 
 
 class RowCache(Cache):  # type: ignore[misc]  # transformers is Any here
     """One slot per row, in every layer."""
 
     def __init__(self, layers: int) -> None:
-        self.window = Window()
+        self.window: Window
+        """Of the next forward."""
         self.slots = 0
         self.capacity = 0
         super().__init__(layers=[_Layer(self) for _ in range(layers)])
@@ -95,10 +102,10 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers is Any here
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         window = self._cache.window
-        rows = slice(window.first, window.first + len(window.starts))
-        for kept, new in ((self.keys, key_states), (self.values, value_states)):
-            _write(kept[rows], new, window)
-        return self.keys[rows, :, : window.width], self.values[rows, :, : window.width]
+        keys, values = self.keys[window.slots], self.values[window.slots]
+        _write(keys, key_states, window)
+        _write(values, value_states, window)
+        return keys[:, :, : window.width], values[:, :, : window.width]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:  # noqa: ARG002 - the interface
         return self._cache.window.width, 0
@@ -140,9 +147,8 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers is Any here
 
 
 def _write(kept: torch.Tensor, new: torch.Tensor, window: Window) -> None:
-    if new.shape[2] == 1:
-        rows = torch.arange(len(window.starts), device=kept.device)
-        kept[rows, :, torch.tensor(window.starts, device=kept.device)] = new[:, :, 0]
+    if window.new == 1:
+        kept[window.rows, :, window.places[:, 0]] = new[:, :, 0]
         return
     for row, (start, count) in enumerate(zip(window.starts, window.counts, strict=True)):
         kept[row, :, start : start + count] = new[row, :, :count]

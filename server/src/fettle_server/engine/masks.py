@@ -42,12 +42,10 @@ class Attention:
         window = getattr(config, "sliding_window", None)
         return cls(kinds, window, model.config._attn_implementation == "eager")  # noqa: SLF001 - no public way to ask
 
-    def masks(
-        self, window: Window, device: Any, dtype: torch.dtype
-    ) -> torch.Tensor | Mapping[str, torch.Tensor]:
+    def masks(self, window: Window, dtype: torch.dtype) -> torch.Tensor | Mapping[str, torch.Tensor]:
         """Return the mask, or one for each kind of layer, shaped [row, 1, new token, token of the cache]."""
-        places = positions(window, device)[:, :, None]
-        columns = torch.arange(window.width, device=device)
+        places = window.places[:, :, None]
+        columns = torch.arange(window.width, device=places.device)
         full = columns <= places
         if self.kinds is None:
             return self._form(
@@ -66,11 +64,3 @@ class Attention:
         if not self.is_eager:
             return allowed
         return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
-
-
-def positions(window: Window, device: Any) -> torch.Tensor:
-    """Return the place of each new token in its row; padding stands where the row's last token stands."""
-    starts = torch.tensor(window.starts, device=device)[:, None]
-    counts = torch.tensor(window.counts, device=device)[:, None]
-    steps = torch.arange(max(window.counts), device=device)
-    return starts + torch.minimum(steps, counts - 1)
