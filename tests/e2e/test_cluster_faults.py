@@ -178,12 +178,15 @@ def lose_everything_but_the_disk(cluster: Cluster) -> None:
 def traces_on_the_machine() -> set[tuple[str, str]]:
     """Return everything on the machine that a cluster could leave, without what other tests and builds change."""
     found = {("process", f"{one.program} {one.pid}") for one in processes.family(STATE)}
-    found |= {("mount", str(point)) for point in mounts.points(Path("/proc/self/mountinfo").read_text())}
+    mounted = Path("/proc/self/mountinfo").read_text()
+    found |= {("mount", str(point)) for point in mounts.points(mounted)}
     found |= {("link", name.name) for name in Path("/sys/class/net").iterdir()}
     found |= {("route", line) for line in output("ip", "route", "show", "table", "all").splitlines()}
     found |= {("netns", line) for line in output("ip", "netns", "list").splitlines()}
     found |= {("firewall", line) for line in output("nft", "list", "ruleset").splitlines()}
-    found |= {("cgroup", path) for path, _, _ in os.walk("/sys/fs/cgroup")}
+    # A node's are all below one at the top; what comes and goes deeper down belongs to whose the upper one is.
+    tops = cgroups.hierarchies(mounted)
+    found |= {("cgroup", str(path)) for top in tops for path in top.iterdir() if path.is_dir()}
     found |= {
         ("setting", f"{name} {(Path('/proc/sys') / name).read_text().strip()}") for name in traces.SYSCTLS
     }
