@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -75,7 +76,11 @@ def remove_files(plan: Plan) -> None:
             address = task / "address"
             if address.exists():
                 Path(address.read_text().strip().removeprefix("unix://")).unlink(missing_ok=True)
-            for result in (_CNI / "results").glob(f"*-{task.name}-*"):
+    # Not by the names of tasks: a pod whose end containerd still saw has none any more.
+    for result in (_CNI / "results").glob("*"):
+        # Another cluster's may go meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            if f"{plan.state}/" in result.read_text():
                 result.unlink()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from devcluster import certs, cgroups, cli, files, mounts, packages, processes
+from devcluster import certs, cgroups, cli, files, mounts, packages, plan, processes, traces
 from devcluster.certs import Identity
 from devcluster.processes import Program
 
@@ -50,6 +51,21 @@ def test_a_package_that_brings_two_missing_programs_is_installed_once() -> None:
 
 def test_cgroups_of_both_versions_are_found() -> None:
     assert cgroups.hierarchies(VERSION_1) == [Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/unified")]
+
+
+def test_networks_of_pods_that_left_no_task_are_forgotten_with_their_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traces, "_CNI", tmp_path)
+    gone = plan.Plan("one", 1, Path("/lib/cluster-one"), tmp_path, node_count=1, fake_gpus=0)
+    results = tmp_path / "results"
+    results.mkdir()
+    for name, state in (("lo", "/lib/cluster-one"), ("eth0", "/lib/cluster-one"), ("other", "/lib/cluster")):
+        (results / name).write_text(json.dumps({"sandbox": f"{state}/run/node1/netns/cni-1"}))
+
+    traces.remove_files(gone)
+
+    assert [result.name for result in results.iterdir()] == ["other"]
 
 
 def test_a_mount_point_with_a_space_is_read_as_it_is() -> None:
